@@ -1,0 +1,328 @@
+"""One TOML file is one experiment: typed, strict, frozen settings. All defaults live here and nowhere else.
+
+    recipe = load_recipe("recipes/drums.toml", overrides=["train.steps=100"])
+    recipe.network.channels
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from audio_gen.errors import RecipeError
+
+
+class Settings(BaseModel):
+    """Base of every table: unknown keys and loose types are refused, values never change once built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """[data]: which recordings, how they are split, and how loud they become."""
+
+    source: str
+    """Folder of recordings, searched recursively. A relative path starts at the recipe's own folder."""
+    sample_rate: int = Field(16_000, ge=1_000, le=192_000)
+    """Hertz. Everything is resampled to it."""
+    pattern: str = ""
+    """File name without its suffix, as fields: "{digit}_{speaker}_{index}". Folders may be matched too:
+    "{articulation}/{note}_vl{velocity}". Empty: names tell nothing."""
+    labels_csv: str | None = None
+    """CSV with a column `file` and one column per field, instead of or beside `pattern`."""
+    exclude: list[str] = []
+    """Glob patterns of files to leave out, relative to `source`."""
+    gain: str = "dataset"
+    """What shares one gain: "dataset", "file", "none", or a field template such as "{speaker}"."""
+    peak: float = Field(0.9, gt=0.0, le=1.0)
+    """Peak amplitude that the gain brings the loudest sample of each gain group to."""
+    split: Literal["file", "time"] = "file"
+    """Hold out whole files (or groups of files), or the last part of every file, behind a gap."""
+    group: str = ""
+    """Field template, such as "{articulation}_{velocity}": files that share it stay on one side of the split."""
+    valid_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share held out for validation (of groups, or of time); drawn by a hash of the name, so it never moves."""
+    valid_where: dict[str, list[str]] = {}
+    """Hold out exactly the files with these field values instead: { index = ["0", "1"] }."""
+    gap_seconds: float = Field(1.0, ge=0.0)
+    """With split = "time": what is left out between the training and the held-out part."""
+    end_seconds: float = Field(0.0, ge=0.0, le=10.0)
+    """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
+
+    @field_validator("pattern", "gain", "group")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        try:
+            list(Formatter().parse(value))
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no template: {error}") from error
+        return value
+
+
+class CodecSettings(Settings):
+    """[codec]: how waveforms become tokens."""
+
+    levels: Literal[256, 512, 1024] = 256
+    pre_emphasis: float = Field(0.0, ge=0.0, le=0.95)
+
+
+class LabelSettings(Settings):
+    """[controls.labels.NAME]: one thing the player can ask for."""
+
+    source: str = Field(alias="from")
+    """Field template, such as "{speaker}"."""
+    values: dict[str, list[str]] = {}
+    """Value = the raw names it gathers: { kick = ["ks"], snare = ["sc", "se"] }. Empty: the raw names themselves."""
+
+
+class ControlSettings(Settings):
+    """[controls]: labels (one value a clip) and curves (a value per frame)."""
+
+    labels: dict[str, LabelSettings] = {}
+    curves: list[Literal["loudness", "pitch", "mel"]] = []
+    hop: int = Field(256, ge=1, le=65_536)
+    """Samples per curve frame."""
+    mel_bands: int = Field(80, ge=8, le=256)
+
+
+class NetworkSettings(Settings):
+    """[network]: one entry per tier in `layers` and `channels`, fastest first; one tier is a classic WaveNet."""
+
+    layers: list[int] = [4, 6, 7, 7]
+    """Gated residual layers of each tier."""
+    channels: list[int] = [64, 96, 160, 192]
+    """Residual width of each tier."""
+    pool: list[int] = [4, 4, 4]
+    """How many frames of a tier make one of the next, slower one."""
+    dilation_cycle: int = Field(10, ge=1, le=16)
+    """Dilation of layer i is 2 ** (i % dilation_cycle)."""
+    kernel_size: int = Field(2, ge=2, le=8)
+    skip_channels: int = Field(0, ge=0, le=4096)
+    """Width of the skip sum of the fastest tier; 0: the head reads the last layer."""
+    head_channels: int = Field(256, ge=1, le=4096)
+    condition_channels: int = Field(32, ge=1, le=1024)
+    """Width of the vector that labels and curves are gathered into."""
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        tiers = len(self.layers)
+        if tiers == 0 or len(self.channels) != tiers or len(self.pool) != tiers - 1:
+            raise ValueError(
+                f"layers ({tiers}), channels ({len(self.channels)}) and pool ({len(self.pool)}) must describe the same "
+                "tiers: as many layers as channels, and one pool fewer"
+            )
+        if min(self.layers) < 1 or max(self.layers) > 200:
+            raise ValueError(f"layers must be from 1 to 200 per tier, got {self.layers}")
+        if min(self.channels) < 1 or max(self.channels) > 4096:
+            raise ValueError(f"channels must be from 1 to 4096 per tier, got {self.channels}")
+        if self.pool and (min(self.pool) < 2 or max(self.pool) > 256):
+            raise ValueError(f"pool must be from 2 to 256, got {self.pool}")
+        return self
+
+
+class TrainSettings(Settings):
+    """[train]: the loop. It stops at `steps` or at `minutes`, whichever comes first."""
+
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0.0)
+    batch_size: int = Field(8, ge=1)
+    """Streams read side by side."""
+    crop: int = Field(4096, ge=1)
+    """Samples per stream and step. The next step may go on where this one ended: see `walk`."""
+    walk: int = Field(8, ge=1)
+    """Crops a stream reads one after another, its network state carried along as left context."""
+    learning_rate: float = Field(2e-3, gt=0.0)
+    warmup: float = Field(0.02, ge=0.0, le=1.0)
+    """Share of the run in which the learning rate rises from 0."""
+    decay: float = Field(1.0, ge=0.0, le=1.0)
+    """Share of the run, at its end, in which the learning rate falls to 0."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    clip_norm: float = Field(1.0, gt=0.0)
+    """Largest gradient norm."""
+    ema: float = Field(0.999, ge=0.0, lt=1.0)
+    """Decay per step of the averaged parameters, which are the ones validated, saved and played."""
+    label_dropout: float = Field(0.1, ge=0.0, le=1.0)
+    """Share of clips whose labels are hidden, so that the model also knows "no label"."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = Field(0, ge=0)
+    validate_every: int = Field(500, ge=1)
+    """Steps between validations; each also writes a checkpoint and previews."""
+    valid_seconds: float = Field(20.0, gt=0.0)
+    """Held-out audio scored at each validation; the last validation scores all of it."""
+    preview_seconds: float = Field(1.0, ge=0.0)
+    """Length of the preview clip per label value at each checkpoint; 0: none."""
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Self:
+        if self.steps is None and self.minutes is None:
+            raise ValueError("needs steps or minutes (or both)")
+        return self
+
+
+class GenerateSettings(Settings):
+    """[[generate]]: one set of clips; every combination of labels and temperature is made `clips` times."""
+
+    name: str
+    clips: int = Field(4, ge=1)
+    """Clips per combination."""
+    seconds: float = Field(1.0, gt=0.0)
+    labels: dict[str, str | list[str]] = {}
+    """Label = value, or a list of values, or "*" for all of them."""
+    temperature: float | list[float] = 1.0
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    seed: int = Field(0, ge=0)
+    """Clip i of each combination plays stream i of this seed."""
+    file: str = "{labels}-t{temperature}-{index:03}.wav"
+    """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name."""
+
+
+class PageSettings(Settings):
+    """[page]: the listening page."""
+
+    title: str = ""
+    text: str = ""
+    neighbours: int = Field(2, ge=0)
+    """Held-out real clips shown beside each row, through the same codec."""
+
+
+class CardSettings(Settings):
+    """[card]: what the model's card says of its origin."""
+
+    description: str = ""
+    data: str = ""
+    licence: str = ""
+    credit: str = ""
+
+
+class Recipe(Settings):
+    """A whole experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    data: DataSettings
+    codec: CodecSettings = CodecSettings()
+    controls: ControlSettings = ControlSettings()
+    network: NetworkSettings = NetworkSettings()
+    train: TrainSettings = TrainSettings(minutes=60.0)
+    generate: list[GenerateSettings] = []
+    page: PageSettings = PageSettings()
+    card: CardSettings = CardSettings()
+
+    @model_validator(mode="after")
+    def _hop_fits_tiers(self) -> Self:
+        slowest = 1
+        for pool in self.network.pool:
+            slowest *= pool
+        if self.controls.curves and self.controls.hop % slowest:
+            raise ValueError(f"controls.hop ({self.controls.hop}) must be a multiple of the slowest tier's {slowest} samples")
+        if self.train.crop % slowest:
+            raise ValueError(f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples")
+        names = [table.name for table in self.generate]
+        if len(set(names)) < len(names):
+            raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, every default spelled out; `build_recipe` takes it back."""
+        plain: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True))
+        return plain
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe, with `overrides` such as "train.steps=10" (values are TOML; bare words are text).
+
+    A relative `data.source` is taken from the recipe's folder. Raises RecipeError.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a recipe: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    tables.setdefault("name", path.stem)
+    for override in overrides:
+        _set(tables, override)
+    recipe = build_recipe(tables, where=str(path))
+    return recipe.model_copy(update={"data": _rooted(recipe.data, path.parent)})
+
+
+def build_recipe(tables: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A checked Recipe from plain tables. Raises RecipeError with every problem in one line."""
+    try:
+        return Recipe.model_validate_json(json.dumps(tables))
+    except ValidationError as error:
+        raise RecipeError(f"{where}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
+    except TypeError as error:  # TOML dates and times, which no setting takes
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _rooted(data: DataSettings, folder: Path) -> DataSettings:
+    rooted = {"source": str((folder / Path(data.source).expanduser()).resolve())}
+    if data.labels_csv is not None:
+        rooted["labels_csv"] = str((folder / Path(data.labels_csv).expanduser()).resolve())
+    return data.model_copy(update=rooted)
+
+
+def _set(tables: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {override}: must be KEY=VALUE, such as train.steps=10")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *parents, last = key.strip().split(".")
+    table: Any = tables
+    for parent in parents:
+        table = table[int(parent)] if isinstance(table, list) and parent.isdigit() and int(parent) < len(table) else (
+            table.setdefault(parent, {}) if isinstance(table, dict) else None
+        )
+    if not isinstance(table, dict):
+        raise RecipeError(f"--set {override}: {'.'.join(parents)} is no table")
+    table[last] = value
+
+
+def _explain(problem: Any) -> str:
+    """One pydantic problem in a user's words."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {where}; {hint}"
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+    value = problem.get("input")
+    got = f", got {value!r}" if isinstance(value, str | int | float | bool) else ""
+    if problem["type"] == "value_error":
+        got = ""
+    return f"{where}: {message}{got}".removeprefix(": ")
+
+
+def _known_keys(loc: Sequence[str | int]) -> list[str]:
+    kind: Any = Recipe
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = kind.model_fields.get(part) if kind is not None else None
+        if field is None:  # the name of a label: all share one shape
+            kind = LabelSettings
+            continue
+        kind = next((c for c in _classes(field.annotation) if issubclass(c, BaseModel)), None)
+    return [field.alias or name for name, field in kind.model_fields.items()] if kind else []
+
+
+def _classes(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and not getattr(annotation, "__args__", None):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]
