@@ -1,0 +1,186 @@
+"""The whole network: tokens in, logits of the next token out, state in and out.
+
+    tokens -> embedding -> tiers, slowest first, each feeding the faster one -> two-layer head -> logits
+
+The state is an argument: None is the silence before a stream. One pass over a whole clip, passes over its
+chunks, and single steps are the same code and give the same logits.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from audio_gen.network.tier import Condition, Tier, TierState
+from audio_gen.shape import NetworkShape
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """Everything a stream remembers. All streams of a batch stand at the same position."""
+
+    position: int
+    """Samples heard since the stream's start."""
+    tiers: tuple[TierState, ...]
+
+    def detach(self) -> "NetworkState":
+        """The same past, cut off from the gradient."""
+        return self._map(lambda tensor: tensor.detach())
+
+    def keep(self, rows: Tensor) -> "NetworkState":
+        """The same past for streams where `rows` (batch,) is True, silence for the others."""
+        return self._map(lambda tensor: tensor * rows.to(tensor.dtype)[:, None])
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors in a fixed order."""
+        found: list[Tensor] = []
+        self._map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
+
+    def replaced(self, tensors: list[Tensor]) -> "NetworkState":
+        """This state with other tensors, in the order of `tensors()`."""
+        rest = iter(tensors)
+        return self._map(lambda _: next(rest))
+
+    def _map(self, function) -> "NetworkState":  # type: ignore[no-untyped-def]
+        tiers = tuple(
+            TierState(
+                tuple(function(history) for history in tier.histories),
+                None if tier.pending is None else function(tier.pending),
+                None if tier.queue is None else function(tier.queue),
+            )
+            for tier in self.tiers
+        )
+        return NetworkState(self.position, tiers)
+
+
+class Network(nn.Module):
+    """A causal dilated convolution network in tiers over `shape.levels` tokens.
+
+    Example:
+        >>> import torch
+        >>> shape = NetworkShape(levels=256, layers=(3, 3), channels=(8, 16), pool=(4,))
+        >>> logits, state = Network(shape)(torch.full((2, 10), 128))
+        >>> logits.shape, state.position
+        (torch.Size([2, 10, 256]), 10)
+    """
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.levels, shape.channels[0])
+        self.labels = nn.ModuleDict(
+            {name: nn.Embedding(len(values) + 1, shape.condition_channels) for name, values in shape.labels.items()}
+        )
+        self.curves = nn.Linear(shape.curve_channels, shape.condition_channels) if shape.curve_channels else None
+        self.tiers = nn.ModuleList(Tier(shape, tier) for tier in range(shape.tiers))
+        self.head = nn.ModuleDict(
+            {
+                "hidden": nn.Linear(shape.head_inputs, shape.head_channels),
+                "logits": nn.Linear(shape.head_channels, shape.levels),
+            }
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Unit-variance streams at the start: every layer adds a little, none drowns the others."""
+        for tier in self.tiers:
+            depth = len(tier.layers)  # type: ignore[arg-type]
+            for layer in tier.layers:  # type: ignore[union-attr]
+                nn.init.zeros_(layer.dilated.bias)
+                nn.init.normal_(layer.dilated.weight, std=layer.dilated.in_features**-0.5)
+                for out in (layer.residual, layer.skip):
+                    if out is not None:
+                        nn.init.normal_(out.weight, std=2.0 * (out.in_features * depth) ** -0.5)
+                        nn.init.zeros_(out.bias)
+                if layer.condition is not None:
+                    nn.init.normal_(layer.condition.weight, std=layer.condition.in_features**-0.5)
+            for link in (tier.down, tier.up):
+                if link is not None:
+                    nn.init.normal_(link.weight, std=link.in_features**-0.5)
+                    nn.init.zeros_(link.bias)
+        nn.init.zeros_(self.head["logits"].weight)
+        nn.init.zeros_(self.head["logits"].bias)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples, by formula: see NetworkShape.receptive_field."""
+        return self.shape.receptive_field
+
+    def start(self, batch: int) -> NetworkState:
+        """The state before the first sample of `batch` streams: zeros everywhere."""
+        like = self.embedding.weight
+        return NetworkState(0, tuple(tier.start(batch, like) for tier in self.tiers))  # type: ignore[operator]
+
+    def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
+        """Condition vectors (frames, batch, condition_channels): one frame if there are no curves.
+
+        `labels` (batch, number of labels), 0 = no label; `curves` (batch, frames, curve_channels).
+        """
+        if not self.shape.conditioned:
+            return None
+        if labels is None:
+            labels = torch.zeros(batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device)
+        frames = self.embedding.weight.new_zeros(1, batch, self.shape.condition_channels)
+        for column, embedding in enumerate(self.labels.values()):
+            frames = frames + embedding(labels[:, column])
+        if self.curves is not None:
+            if curves is None:
+                curves = frames.new_zeros(batch, 1, self.shape.curve_channels)
+            frames = frames + self.curves(curves.transpose(0, 1))
+        return frames
+
+    def forward(
+        self,
+        tokens: Tensor,
+        state: NetworkState | None = None,
+        labels: Tensor | None = None,
+        curves: Tensor | None = None,
+    ) -> tuple[Tensor, NetworkState]:
+        """Logits (batch, time, levels) of the token that follows each of `tokens` (batch, time), and the new state.
+
+        `state` None is the start of a stream. `labels` (batch, number of labels) index the vocabularies from 1,
+        0 is "no label". `curves` (batch, frames, curve_channels) are the frames of the whole stream from its
+        start; the last one is held if they end early.
+        """
+        batch, time = tokens.shape
+        state = self.start(batch) if state is None else state
+        frames = self.condition(labels, curves, batch)
+        position, ended = state.position, state.position + time
+
+        # Down: the input of every tier, each pooled from the faster one.
+        inputs = [self.embedding(tokens.transpose(0, 1))]
+        pending: list[Tensor | None] = [None]
+        for tier, before in zip(self.tiers[1:], state.tiers[1:], strict=True):
+            pooled, left = tier.gather(inputs[-1], before.pending)  # type: ignore[operator]
+            inputs.append(pooled)
+            pending.append(left)
+
+        # Up: the slowest tier runs first, and what it says is added to the faster one's input.
+        after: list[TierState] = []
+        slower: Tensor | None = None
+        skips: Tensor | None = None
+        queue: Tensor | None = None
+        for number in reversed(range(self.shape.tiers)):
+            tier, a = self.tiers[number], inputs[number]
+            if slower is not None:
+                link = self.tiers[number + 1]
+                heard, queue = link.spread(slower, state.tiers[number + 1].queue, a.shape[0])  # type: ignore[operator]
+                after[-1] = TierState(after[-1].histories, after[-1].pending, queue)
+                a = a + heard
+            pooling = prod(self.shape.pool[:number])
+            steer = self._steer(frames, position // pooling, ended // pooling, pooling)
+            slower, skips, histories = tier(a, state.tiers[number].histories, steer)
+            after.append(TierState(histories, pending[number]))
+
+        logits = self.head["logits"](F.relu(self.head["hidden"](F.relu(slower if skips is None else skips))))
+        return logits.transpose(0, 1), NetworkState(ended, tuple(reversed(after)))
+
+    def _steer(self, frames: Tensor | None, first: int, last: int, pooling: int) -> Condition | None:
+        """The condition of a tier's frames `first` to `last`; a frame listens to the curves at its last sample."""
+        if frames is None or self.curves is None:
+            return None if frames is None else Condition(frames, None)
+        ends = torch.arange(first + 1, last + 1, device=frames.device) * pooling - 1
+        return Condition(frames, (ends // self.shape.hop).clamp(max=frames.shape[0] - 1))

@@ -1,0 +1,127 @@
+"""The shape of a network: what its two writings (PyTorch and C) and its checkpoints agree on. Needs no torch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+from audio_gen.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Sizes of every part, per tier where they are lists (fastest tier first)."""
+
+    levels: int
+    """Number of tokens."""
+    layers: tuple[int, ...]
+    """Gated residual layers per tier."""
+    channels: tuple[int, ...]
+    """Residual width per tier."""
+    pool: tuple[int, ...] = ()
+    """Frames of tier k that make one frame of tier k + 1."""
+    dilation_cycle: int = 10
+    """Dilation of layer i of any tier is 2 ** (i % dilation_cycle)."""
+    kernel_size: int = 2
+    skip_channels: int = 0
+    """Width of the fastest tier's skip sum; 0: the head reads its last residual stream."""
+    head_channels: int = 256
+    condition_channels: int = 32
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Values of each label, in order; embedding row 0 is "no label", row i + 1 is value i."""
+    curve_channels: int = 0
+    """Values per curve frame; 0: no curves."""
+    hop: int = 256
+    """Samples per curve frame."""
+
+    def __post_init__(self) -> None:
+        tiers = len(self.layers)
+        sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
+        sizes += [*self.layers, *self.channels]
+        if (
+            tiers == 0
+            or len(self.channels) != tiers
+            or len(self.pool) != tiers - 1
+            or any(not isinstance(size, int) or not 1 <= size <= 1 << 20 for size in sizes)
+            or any(pool < 2 for pool in self.pool)
+            or max(self.layers) > 1000
+            or self.dilation_cycle > 24
+            or not 2 <= self.kernel_size <= 64
+            or min(self.skip_channels, self.curve_channels, self.condition_channels) < 0
+            or (self.curve_channels and self.hop % prod(self.pool))
+            or (self.conditioned and self.condition_channels < 1)
+        ):
+            raise CheckpointError(f"impossible network shape: {self.to_dict()}")
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether labels or curves reach the layers."""
+        return bool(self.labels) or self.curve_channels > 0
+
+    @property
+    def tiers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def pooling(self) -> tuple[int, ...]:
+        """Samples per frame of each tier: 1 for the fastest."""
+        return tuple(prod(self.pool[:tier]) for tier in range(self.tiers))
+
+    @property
+    def head_inputs(self) -> int:
+        return self.skip_channels or self.channels[0]
+
+    def dilation(self, layer: int) -> int:
+        """Distance between the taps of one layer, in frames of its tier."""
+        return 1 << (layer % self.dilation_cycle)
+
+    def has_residual(self, tier: int, layer: int) -> bool:
+        """The last residual of the fastest tier is dead weight when the head reads the skips."""
+        return not (self.skip_channels and tier == 0 and layer == self.layers[0] - 1)
+
+    def reach(self, tier: int) -> int:
+        """Frames of its own that one tier's output depends on, the present one included."""
+        return 1 + (self.kernel_size - 1) * sum(self.dilation(layer) for layer in range(self.layers[tier]))
+
+    @property
+    def receptive_field(self) -> int:
+        """Input samples that one prediction can depend on, at the phase where that is most.
+
+        A tier's frame i hears the slower tier's frame j = (i + 1) // pool - 1 at the latest, which ends up to
+        pool - 1 frames before i and reaches back `span` slow frames from there.
+        """
+        span = self.reach(self.tiers - 1)
+        for tier in reversed(range(self.tiers - 1)):
+            span = self.reach(tier) - 1 + self.pool[tier] * (span + 1) - 1
+        return span
+
+    @property
+    def macs_per_sample(self) -> float:
+        """Multiply-accumulates per generated sample; the embedding is a row gather, conditioning is per frame."""
+        total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
+        for tier, (layers, width, pooling) in enumerate(zip(self.layers, self.channels, self.pooling, strict=True)):
+            per_layer = 2 * width * width * self.kernel_size + (self.skip_channels * width if tier == 0 else 0)
+            residuals = sum(self.has_residual(tier, layer) for layer in range(layers)) * width * width
+            resampling = 2 * self.pool[tier - 1] * self.channels[tier - 1] * width if tier else 0
+            total += (layers * per_layer + residuals + resampling) / pooling
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; `from_dict` takes it back."""
+        plain = asdict(self)
+        for key in ("layers", "channels", "pool"):
+            plain[key] = list(plain[key])
+        plain["labels"] = {name: list(values) for name, values in self.labels.items()}
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "NetworkShape":
+        """Raises CheckpointError if anything is missing or impossible."""
+        try:
+            known = dict(plain)
+            for key in ("layers", "channels", "pool"):
+                known[key] = tuple(known[key])
+            known["labels"] = {str(name): tuple(values) for name, values in known["labels"].items()}
+            return cls(**known)
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise CheckpointError(f"impossible network shape: {error}") from None
