@@ -133,3 +133,13 @@ def test_state_rows_can_fall_silent_alone():
         for ours, theirs in zip(silenced.tensors(), state.tensors(), strict=True)
     )
     assert fresh.position == silenced.position
+
+
+def test_a_stream_can_be_taken_up_anywhere_after_one_receptive_field(shape):
+    network = build(shape)
+    field = shape.receptive_field
+    tokens = tokens_for(shape, 1, 2 * field + 40)
+    whole, _ = network(tokens)
+    for position in range(field, field + shape.pooling[-1] + 1):
+        late, _ = network(tokens[:, position:], network.start(1, position))
+        assert torch.allclose(late[:, field - 1 :], whole[:, position + field - 1 :], atol=1e-10)

@@ -96,16 +96,16 @@ class Tier(nn.Module):
         self.down = nn.Linear(self.pool * self.faster_width, self.width) if tier else None
         self.up = nn.Linear(self.width, self.pool * self.faster_width) if tier else None
 
-    def start(self, batch: int, like: Tensor) -> TierState:
-        """The state before the stream's first sample: silence, which is all zeros."""
+    def start(self, batch: int, like: Tensor, phase: int = 0) -> TierState:
+        """The state before faster frame `phase`: silence, which is all zeros."""
         histories = tuple(like.new_zeros(layer.memory, batch, self.width) for layer in self.layers)  # type: ignore[operator]
         if self.down is None:
             return TierState(histories)
         # The first slow frame is complete at fast frame pool - 1; until then the faster tier hears nothing.
         return TierState(
             histories,
-            pending=like.new_zeros(0, batch, self.faster_width),
-            queue=like.new_zeros(self.pool - 1, batch, self.faster_width),
+            pending=like.new_zeros(phase % self.pool, batch, self.faster_width),
+            queue=like.new_zeros(self.pool - 1 - phase % self.pool, batch, self.faster_width),
         )
 
     def gather(self, faster: Tensor, pending: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,10 +109,16 @@ class Network(nn.Module):
         """Samples, by formula: see NetworkShape.receptive_field."""
         return self.shape.receptive_field
 
-    def start(self, batch: int) -> NetworkState:
-        """The state before the first sample of `batch` streams: zeros everywhere."""
+    def start(self, batch: int, position: int = 0) -> NetworkState:
+        """The state before the first sample of `batch` streams: zeros everywhere.
+
+        `position` > 0 starts in the middle of a stream whose past is unknown but whose phase in every tier is
+        that of `position`; once `receptive_field` samples are heard, nothing differs from having heard them all.
+        """
         like = self.embedding.weight
-        return NetworkState(0, tuple(tier.start(batch, like) for tier in self.tiers))  # type: ignore[operator]
+        phases = [position // pooling for pooling in (1, *self.shape.pooling)]
+        tiers = tuple(tier.start(batch, like, phase) for tier, phase in zip(self.tiers, phases, strict=False))  # type: ignore[operator]
+        return NetworkState(position, tiers)
 
     def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
         """Condition vectors (frames, batch, condition_channels): one frame if there are no curves.

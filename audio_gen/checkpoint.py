@@ -1,0 +1,148 @@
+"""One self-describing .safetensors file per model: weights, shape, codec, card. Readable without torch.
+
+The header is one JSON text under the metadata key "audio_gen". A newer version than this program knows is an
+error that says so; nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.codec import Codec
+from audio_gen.errors import AudioGenError, CheckpointError, OutputError
+from audio_gen.shape import NetworkShape
+
+VERSION = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and everything needed to use it."""
+
+    shape: NetworkShape
+    codec: Codec
+    sample_rate: int
+    """Hertz."""
+    tensors: Mapping[str, NDArray[Any]]
+    """Weights by name, float32 or float16; names and shapes as in `audio_gen.network`."""
+    curves: tuple[str, ...] = ()
+    """Names of the curves, in the order of their channels."""
+    gain: Mapping[str, Any] = field(default_factory=dict)
+    """How the training audio was levelled: {"mode": "dataset", "peak": 0.9, "gains": {...}}."""
+    end_seconds: float = 0.0
+    """Silence learned after the end of each clip, seconds."""
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """For people: data, licence, credit, steps, minutes, bits per sample, baselines, date, recipe ..."""
+
+    @property
+    def hash(self) -> str:
+        """Hex digest of what determines the sound: weights, shape, codec and rate (not the card)."""
+        digest = hashlib.blake2b(digest_size=16)
+        sounding = [self.shape.to_dict(), self.codec.levels, self.codec.pre_emphasis, self.sample_rate, list(self.curves)]
+        digest.update(json.dumps(sounding, sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            tensor = np.ascontiguousarray(self.tensors[name])
+            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+            digest.update(tensor.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        return sum(tensor.size for tensor in self.tensors.values())
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`: whole or not at all. Raises OutputError."""
+    header = {
+        "version": VERSION,
+        "network": checkpoint.shape.to_dict(),
+        "codec": {"levels": checkpoint.codec.levels, "pre_emphasis": checkpoint.codec.pre_emphasis},
+        "sample_rate": checkpoint.sample_rate,
+        "curves": list(checkpoint.curves),
+        "gain": dict(checkpoint.gain),
+        "end_seconds": checkpoint.end_seconds,
+        "card": dict(checkpoint.card),
+        "hash": checkpoint.hash,
+    }
+    write_tensors(path, checkpoint.tensors, {"audio_gen": json.dumps(header)})
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read and check a checkpoint: header, shapes, and the hash against damage. Raises CheckpointError."""
+    path = Path(path)
+    tensors, metadata = read_tensors(path)
+    if "audio_gen" not in metadata:
+        raise CheckpointError(f"{path}: a safetensors file, but not one of audio_gen's checkpoints")
+    try:
+        header = json.loads(metadata["audio_gen"])
+        version = header["version"]
+        if not isinstance(version, int) or version > VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint version {version}, this program knows up to {VERSION}; upgrade audio-gen"
+            )
+        checkpoint = Checkpoint(
+            NetworkShape.from_dict(header["network"]),
+            Codec(**header["codec"]),
+            int(header["sample_rate"]),
+            tensors,
+            tuple(header["curves"]),
+            header["gain"],
+            float(header["end_seconds"]),
+            header["card"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint header ({error}); fetch or train it again") from None
+    except AudioGenError as error:
+        raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+    if checkpoint.hash != header.get("hash"):
+        raise CheckpointError(f"{path}: the weights do not match their recorded hash; fetch or train it again")
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite weights; train it again")
+    return checkpoint
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """A safetensors file, written beside `path` and renamed into place once it is safely on disk."""
+    from safetensors.numpy import save
+
+    part = path.with_name(path.name + ".part")
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, dict(metadata))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises CheckpointError for anything else."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        tensors = load(data)
+        (size,) = struct.unpack("<Q", data[:8])
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, KeyError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or a truncated one ({error})") from None
+    return tensors, metadata

@@ -1,0 +1,54 @@
+"""One draw: logits and a coin to a token. The slow and obvious form, which judges the compiled one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How boldly to draw. The defaults draw from the model's own distribution. Raises SettingError."""
+
+    temperature: float = 1.0
+    """Divides the logits: below 1 calmer, above 1 wilder, 0 always the likeliest token. From 0 to 10."""
+    top_k: int = 0
+    """Draw from the k likeliest tokens only; 0: from all."""
+    top_p: float = 1.0
+    """Draw from the likeliest tokens that together hold this probability (nucleus; Holtzman et al. 2020)."""
+    min_p: float = 0.0
+    """Drop tokens below this share of the likeliest one's probability."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 10.0:
+            raise SettingError(f"temperature must be from 0 to 10, got {self.temperature:g}")
+        if self.top_k < 0:
+            raise SettingError(f"top_k must be 0 (all) or more, got {self.top_k}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise SettingError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise SettingError(f"min_p must be from 0 to 1, got {self.min_p:g}")
+
+
+def draw_token(logits: NDArray[np.floating], coin: float, draw: Draw) -> int:
+    """The token that `coin` in [0, 1) picks from `logits` (levels,), by inverse CDF in token order.
+
+    Ties go to the lower token. Kept in turn: the top_k likeliest, those at least min_p of the best, the
+    shortest prefix by likelihood that holds top_p of what is left.
+    """
+    logits = np.asarray(logits, np.float64)
+    if draw.temperature == 0.0:
+        return int(np.argmax(logits))
+    weights = np.exp((logits - logits.max()) / draw.temperature)
+    order = np.argsort(-weights, kind="stable")
+    if draw.top_k:
+        order = order[: draw.top_k]
+    order = order[weights[order] >= draw.min_p]
+    if draw.top_p < 1.0:
+        held = np.cumsum(weights[order])
+        order = order[: int(np.searchsorted(held, draw.top_p * held[-1])) + 1]
+    kept = np.sort(order)
+    cumulative = np.cumsum(weights[kept])
+    return int(kept[min(int(np.searchsorted(cumulative, coin * cumulative[-1], side="right")), len(kept) - 1)])

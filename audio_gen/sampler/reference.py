@@ -1,0 +1,93 @@
+"""The slow, obvious sampler: the PyTorch network stepped through its state. It judges the compiled engine.
+
+In float64 sums over other batch sizes differ by some 1e-16, far below what could move a draw, so its tokens
+do not depend on batches or chunks either.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audio_gen.checkpoint import Checkpoint
+from audio_gen.network import Network, NetworkState
+from audio_gen.sampler.draw import Draw, draw_token
+
+
+@dataclass
+class ReferenceState:
+    """Streams that advance together."""
+
+    labels: torch.Tensor  # (streams, number of labels)
+    last: torch.Tensor  # (streams, 1), the token before the next one
+    network: NetworkState | None
+
+    @property
+    def position(self) -> int:
+        """Samples since the streams' start."""
+        return self.network.position if self.network else 0
+
+
+class ReferenceEngine:
+    """Obeys the same interface as `audio_gen.engine.Engine`; see there for shapes."""
+
+    def __init__(self, network: Network, dtype: torch.dtype = torch.float64) -> None:
+        self.network = network.to(dtype).eval()
+        self.shape = network.shape
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "ReferenceEngine":
+        return cls(load_network(checkpoint))
+
+    def start(self, labels: NDArray[np.integer], position: int = 0, last: NDArray[Any] | None = None) -> ReferenceState:
+        """Fresh streams. `position` > 0: streams whose past is to be primed; see `NetworkState`."""
+        indices = torch.as_tensor(np.asarray(labels, np.int64))
+        streams = len(indices)
+        silence = self.shape.levels // 2
+        before = np.full(streams, silence) if last is None else np.asarray(last)
+        state = ReferenceState(indices, torch.as_tensor(before.astype(np.int64))[:, None], None)
+        if position:
+            state.network = self.network.start(streams, position)
+        return state
+
+    @torch.no_grad()
+    def _step(self, state: ReferenceState, tokens: torch.Tensor, curves: NDArray[Any] | None) -> torch.Tensor:
+        """Logits (streams, time, levels) that follow `tokens` (streams, time)."""
+        dtype = self.network.embedding.weight.dtype
+        frames = None if curves is None else torch.as_tensor(np.asarray(curves)).to(dtype)
+        logits, state.network = self.network(tokens, state.network, state.labels, frames)
+        return logits  # type: ignore[no-any-return]
+
+    def logits(self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        """Teacher-forced logits float32 (streams, time, levels): [:, t] predict tokens[:, t]."""
+        given = torch.as_tensor(np.asarray(tokens, np.int64))
+        logits = self._step(state, torch.cat([state.last, given[:, :-1]], 1), curves)
+        state.last = given[:, -1:]
+        return logits.float().numpy()
+
+    def prime(self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None) -> None:
+        """Hear `tokens` (streams, time) as if they had been drawn."""
+        if np.shape(tokens)[1]:
+            self.logits(state, tokens, curves)
+
+    def sample(
+        self, state: ReferenceState, coins: NDArray[np.floating], draw: Draw, curves: NDArray[Any] | None = None
+    ) -> NDArray[np.uint16]:
+        """Draw tokens (streams, time) with `coins` (streams, time)."""
+        tokens = np.empty(coins.shape, np.uint16)
+        for time in range(coins.shape[1]):
+            logits = self._step(state, state.last, curves)[:, 0].numpy()
+            for stream, row in enumerate(logits):
+                tokens[stream, time] = draw_token(row, float(coins[stream, time]), draw)
+            state.last = torch.as_tensor(tokens[:, time : time + 1].astype(np.int64))
+        return tokens
+
+
+def load_network(checkpoint: Checkpoint) -> Network:
+    """The PyTorch network of a checkpoint, float32."""
+    network = Network(checkpoint.shape)
+    tensors = {name: torch.as_tensor(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()}
+    network.load_state_dict(tensors)
+    return network
