@@ -1,0 +1,72 @@
+"""From a file to the bytes of one clip, block by block."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.audio import read_blocks
+from audio_gen.codec import Codec
+from audio_gen.errors import AudioFileError
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples [start, stop) of a file at `sample_rate`, times `gain`, then `end` samples of silence."""
+
+    path: Path
+    sample_rate: int
+    start: int
+    stop: int
+    end: int
+    gain: float
+    truncated: bool
+    """The file ends before its header says, which is known and accepted."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some of a clip, ready for the disk."""
+
+    tokens: bytes
+    """Little-endian uint16 (time,)."""
+    curves: bytes
+    """Little-endian float16 (frames, channels); empty without curves."""
+    clipped: int
+    """Samples that the codec had to clip."""
+
+
+def waveform(part: Part, block_seconds: float = 10.0) -> Iterator[NDArray[np.float32]]:
+    """Blocks (time,) of the part; joined they are stop - start + end samples.
+
+    Raises AudioFileError for a file that holds less than it did.
+    """
+    at = 0
+    for block in read_blocks(part.path, part.sample_rate, block_seconds, allow_truncated=part.truncated):
+        piece = block[max(0, part.start - at) : max(0, part.stop - at)]
+        at += len(block)
+        if len(piece):
+            yield piece * np.float32(part.gain)
+        if at >= part.stop:
+            break
+    if at < part.stop:
+        raise AudioFileError(f"{part.path}: changed while it was being prepared; prepare again")
+    if part.end:
+        yield np.zeros(part.end, np.float32)
+
+
+def encode(part: Part, codec: Codec) -> Iterator[Piece]:
+    """Tokens of the part, block by block. Raises AudioFileError."""
+    previous = 0.0
+    for block in waveform(part):
+        tokens = codec.encode(block, previous).astype("<u2").tobytes()
+        yield Piece(tokens, b"", _clipped(block, codec, previous))
+        previous = float(block[-1])
+
+
+def _clipped(block: NDArray[np.float32], codec: Codec, previous: float) -> int:
+    if codec.pre_emphasis:
+        block = block - codec.pre_emphasis * np.concatenate([[np.float32(previous)], block[:-1]])
+    return int(np.count_nonzero(np.abs(block) > 1.0))
