@@ -41,7 +41,7 @@ class Source(Protocol):
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
     """Open a recording for reading. Raises AudioProblemError, an AudioFileError saying what is wrong."""
-    header = _inspect(path)
+    header = inspect(path)
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: by its suffix, headerless
@@ -49,12 +49,18 @@ def open_source(path: Path) -> Iterator[Source]:
             yield source
         return
     with file:
-        if file.format == "RAW":
-            raise AudioProblemError(path, "not-audio", "has no audio header; convert it to WAV or FLAC")
         yield _SoundFileSource(path, file, header)
 
 
-def _inspect(path: Path) -> wav.WavHeader | None:
+def open_soundfile(path: Path) -> Any:
+    """Open a recording by libsndfile alone, for its tags."""
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def inspect(path: Path) -> wav.WavHeader | None:
     """What can be said before decoding. Gives the header if it is a WAV."""
     try:
         with path.open("rb") as file:
@@ -91,6 +97,8 @@ def _is_utf8(head: bytes) -> bool:
 
 class _SoundFileSource:
     def __init__(self, path: Path, file: Any, header: wav.WavHeader | None) -> None:
+        if file.format == "RAW":  # libsndfile's guess from the suffix
+            raise AudioProblemError(path, "not-audio", "has no audio header; convert it to WAV or FLAC")
         self._path, self._file = path, file
         self.sample_rate, self.channels = int(file.samplerate), int(file.channels)
         self.format, self.subtype = str(file.format), str(file.subtype)
@@ -175,12 +183,15 @@ def _open_elsewhere(path: Path, error: Exception) -> Iterator[Source]:
     if path.suffix.lower() in OTHER_SUFFIXES:
         reason = f"reading {path.suffix.lower()} needs ffmpeg; install it, or convert to WAV or FLAC"
         raise AudioProblemError(path, "needs-decoder", reason)
+    raise _unreadable(path, error)
+
+
+def _unreadable(path: Path, error: Exception) -> AudioProblemError:
     detail = "no header"
     if isinstance(error, soundfile.LibsndfileError):
         detail = str(error.error_string).rstrip(".")
-    raise AudioProblemError(
-        path, "not-audio", f"not readable as audio ({detail}); convert it to WAV or FLAC, or remove it"
-    )
+    reason = f"not readable as audio ({detail}); convert it to WAV or FLAC, or remove it"
+    return AudioProblemError(path, "not-audio", reason)
 
 
 class _Counted:

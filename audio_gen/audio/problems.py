@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from audio_gen.errors import AudioFileError
+from audio_gen.errors import AudioFileError, OutputError
 
 Kind = Literal[
     "missing",  # or not to be opened
@@ -25,3 +25,7 @@ class AudioProblemError(AudioFileError):
         self.path = path
         self.kind: Kind = kind
         self.reason = message
+
+
+class ClosedPipeError(OutputError):
+    """Whoever was listening has closed the pipe (as `| head` does): a reason to stop, hardly an error."""

@@ -139,7 +139,12 @@ def new_header(sample_rate: int, bits: int, info: dict[str, bytes]) -> bytes:
     fact = struct.pack("<4sII", b"fact", 4, 0) if tag == FLOAT else b""  # asked for by all formats but PCM
     junk = struct.pack("<4sI", b"JUNK", _RESERVE) + bytes(_RESERVE)
     head = b"RIFF\0\0\0\0WAVE" + junk + info_chunk(info) + fmt + fact + b"data\0\0\0\0"
-    return with_sizes(head, 0, width, len(head) - 12 if fact else None)
+    return with_sizes(head, 0, width, fact_position(head))
+
+
+def fact_position(header: bytes) -> int | None:
+    """Where, in a header of `new_header`, the count of the fact chunk stands."""
+    return len(header) - 12 if header[-20:-16] == b"fact" else None
 
 
 def with_sizes(header: bytes, data_bytes: int | None, width: int, fact_at: int | None) -> bytes:
