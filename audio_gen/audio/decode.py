@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,24 +167,25 @@ def _open_elsewhere(path: Path, error: Exception) -> Iterator[Source]:
         with _open_ffmpeg(path, ffmpeg) as source:
             yield source
         return
-    try:
-        audioread: Any = importlib.import_module("audioread")  # comes with librosa
-    except ImportError:
-        backends: list[Any] = []
-    else:
-        backends = list(audioread.available_backends())
-    if backends and path.suffix.lower() in OTHER_SUFFIXES:
-        try:
-            file = audioread.audio_open(str(path), backends)
-        except (audioread.DecodeError, OSError) as refusal:
-            raise AudioProblemError(path, "not-audio", "no decoder on this computer can read it") from refusal
-        with file:
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        with _open_audioread(path) as file:
             yield _AudioReadSource(file)
         return
-    if path.suffix.lower() in OTHER_SUFFIXES:
-        reason = f"reading {path.suffix.lower()} needs ffmpeg; install it, or convert to WAV or FLAC"
-        raise AudioProblemError(path, "needs-decoder", reason)
     raise _unreadable(path, error)
+
+
+def _open_audioread(path: Path) -> Any:
+    reason = f"reading {path.suffix.lower()} needs ffmpeg; install it, or convert to WAV or FLAC"
+    with warnings.catch_warnings():  # it imports modules that Python is about to drop
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            audioread: Any = importlib.import_module("audioread")  # comes with librosa
+        except ImportError as error:
+            raise AudioProblemError(path, "needs-decoder", reason) from error
+        try:
+            return audioread.audio_open(str(path))
+        except audioread.DecodeError as error:
+            raise AudioProblemError(path, "needs-decoder", reason) from error
 
 
 def _unreadable(path: Path, error: Exception) -> AudioProblemError:

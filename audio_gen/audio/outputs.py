@@ -93,22 +93,26 @@ class SampleFile:
             claimed = size if found.unknown_length else found.data_bytes
         samples = min(claimed, size - len(header)) // (bits // 8)
         self = cls(path, bits, header, wav.fact_position(header), samples)
-        self._sink.truncate(len(header) + samples * self._width)
+        end = len(header) + samples * self._width
+        self._sink.truncate(end)
+        self._sink.put(end, self._pad(end))
         self._put_sizes()
         return self
 
     def write(self, waveform: Waveform) -> None:
         data = sample_bytes(waveform, self._bits)
         end = len(self._header) + self.samples * self._width
-        pad = b"\0" if self._header and (end + len(data)) % 2 else b""  # headers are even, chunks must be
         try:
-            self._sink.put(end, data + pad)
+            self._sink.put(end, data + self._pad(end + len(data)))
         except OSError:
             with suppress(OSError):
                 self._sink.truncate(end)
             raise
         self.samples += len(waveform)
         self._put_sizes()
+
+    def _pad(self, end: int) -> bytes:
+        return b"\0" if self._header and end % 2 else b""  # RIFF chunks are even; the header is
 
     def _put_sizes(self) -> None:
         if self._header:

@@ -102,7 +102,7 @@ def read(
 ) -> Waveform:
     """The recording, or `seconds` of it from `start_seconds` on, as mono float32 (time,); see `read_blocks`.
 
-    A part equals that part of the whole: bit for bit at the file's own rate, to 1e-5 when resampled. It is
+    A part equals that part of the whole: bit for bit if neither resampled nor MP3, to 1e-5 otherwise. It is
     shorter than `seconds` where the recording ends before. A start at or past the end raises AudioFileError.
     """
     path = Path(path)

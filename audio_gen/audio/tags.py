@@ -48,7 +48,7 @@ def riff_info(tags: dict[str, str]) -> dict[str, bytes]:
 
 
 def pack(tags: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    """The same words under the known `names` only, the others as JSON in "comment", in a fixed order; see `unpack`."""
+    """The same words under the known `names`, the others as JSON in "comment", in a fixed order."""
     packed = {name: tags[name] for name in names if _storable(tags.get(name, ""))}
     if "comment" in packed and _json_object(packed["comment"]) is not None:
         del packed["comment"]  # would be taken for ours
@@ -56,9 +56,7 @@ def pack(tags: dict[str, str], names: tuple[str, ...]) -> dict[str, str]:
     if rest and "comment" in packed:
         rest["comment"] = packed.pop("comment")
     if rest:
-        packed["comment"] = json.dumps(
-            rest, sort_keys=True
-        )  # in ASCII, so that whatever a string holds can be written
+        packed["comment"] = json.dumps(rest, sort_keys=True)  # in ASCII, which holds whatever a string can
     return packed
 
 
