@@ -16,8 +16,34 @@ from string import Formatter
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.curves import (
+    CURVES,
+    CurveExtractor,
+    PlayerCurve,
+    curve_channels,
+    extract_curves,
+    parse_curve,
+    player_frames,
+)
 from audio_gen.errors import ControlError, DataError, RecipeError
 from audio_gen.recipe import LabelSettings
+
+__all__ = [
+    "CURVES",
+    "FOLDER",
+    "CurveExtractor",
+    "FieldPattern",
+    "LabelRule",
+    "PlayerCurve",
+    "curve_channels",
+    "extract_curves",
+    "fill",
+    "label_indices",
+    "natural_key",
+    "parse_curve",
+    "player_frames",
+    "template_fields",
+]
 
 FOLDER = "folder"
 """The field that every file in a folder has without any pattern: the name of its parent folder."""
@@ -184,5 +210,5 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
         if name is None:
             continue
         if not name.isidentifier() or spec or conversion:
-            raise RecipeError(f"{template!r}: {{{name}}} is no field; write {{name}} with letters, digits and _")
+            raise RecipeError(f"{template!r}: {{{name}}} is no field; write letters, digits and _ in {{}}")
     return [(text, name) for text, name, _, _ in parts]

@@ -9,21 +9,32 @@ from numpy.typing import NDArray
 
 from audio_gen.audio import read_blocks
 from audio_gen.codec import Codec
+from audio_gen.curves import CurveExtractor
 from audio_gen.errors import AudioFileError
 
 
 @dataclass(frozen=True)
 class Part:
-    """Samples [start, stop) of a file at `sample_rate`, times `gain`, then `end` samples of silence."""
+    """Samples [start, stop) of a file at the target rate, times `gain`, then `end` samples of silence."""
 
     path: Path
-    sample_rate: int
     start: int
     stop: int
     end: int
     gain: float
     truncated: bool
     """The file ends before its header says, which is known and accepted."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What clips become: tokens of this codec, and these curves."""
+
+    codec: Codec
+    sample_rate: int
+    curves: tuple[str, ...]
+    hop: int
+    mel_bands: int
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,13 @@ class Piece:
     """Samples that the codec had to clip."""
 
 
-def waveform(part: Part, block_seconds: float = 10.0) -> Iterator[NDArray[np.float32]]:
+def waveform(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
     """Blocks (time,) of the part; joined they are stop - start + end samples.
 
     Raises AudioFileError for a file that holds less than it did.
     """
     at = 0
-    for block in read_blocks(part.path, part.sample_rate, block_seconds, allow_truncated=part.truncated):
+    for block in read_blocks(part.path, sample_rate, allow_truncated=part.truncated):
         piece = block[max(0, part.start - at) : max(0, part.stop - at)]
         at += len(block)
         if len(piece):
@@ -57,16 +68,25 @@ def waveform(part: Part, block_seconds: float = 10.0) -> Iterator[NDArray[np.flo
         yield np.zeros(part.end, np.float32)
 
 
-def encode(part: Part, codec: Codec) -> Iterator[Piece]:
-    """Tokens of the part, block by block. Raises AudioFileError."""
+def encode(part: Part, form: Form) -> Iterator[Piece]:
+    """Tokens and curves of the part, block by block. Raises AudioFileError."""
     previous = 0.0
-    for block in waveform(part):
-        tokens = codec.encode(block, previous).astype("<u2").tobytes()
-        yield Piece(tokens, b"", _clipped(block, codec, previous))
+    curves = CurveExtractor(form.sample_rate, form.curves, form.hop, form.mel_bands) if form.curves else None
+    for block in waveform(part, form.sample_rate):
+        tokens = form.codec.encode(block, previous).astype("<u2").tobytes()
+        rows = b"".join(map(_half, curves.push(block))) if curves else b""
+        yield Piece(tokens, rows, _clipped(block, form.codec, previous))
         previous = float(block[-1])
+    if curves:
+        yield Piece(b"", _half(curves.finish()), 0)
+
+
+def _half(rows: NDArray[np.float32]) -> bytes:
+    return rows.astype("<f2").tobytes()
 
 
 def _clipped(block: NDArray[np.float32], codec: Codec, previous: float) -> int:
     if codec.pre_emphasis:
-        block = block - codec.pre_emphasis * np.concatenate([[np.float32(previous)], block[:-1]])
+        before = np.concatenate([np.float32([previous]), block[:-1]])
+        block = block - np.float32(codec.pre_emphasis) * before
     return int(np.count_nonzero(np.abs(block) > 1.0))

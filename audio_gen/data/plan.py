@@ -222,7 +222,8 @@ def settle(survey: sqlite3.Connection, recipe: Recipe) -> None:
             _settle_split(survey, data)
         elif data.valid_fraction > 0.0:
             short = "too short to be split by time, so it is used for training alone"
-            for source, frames in survey.execute(f"SELECT source, frames FROM files WHERE {KEPT} ORDER BY source"):
+            lengths = survey.execute(f"SELECT source, frames FROM files WHERE {KEPT} ORDER BY source")
+            for source, frames in lengths:
                 if len(_parts(data, False, frames)) == 1:
                     _note(survey, short, source)
 
@@ -245,13 +246,15 @@ def _settle_split(survey: sqlite3.Connection, data: DataSettings) -> None:
         return
     if data.valid_where:
         if not train:
-            raise DataError(f"{data.source}: data.valid_where holds out every file; nothing is left to train on")
+            every = "data.valid_where holds out every file"
+            raise DataError(f"{data.source}: {every}; nothing is left to train on")
         if not valid:
             _note(survey, "data.valid_where holds out nothing; validation has no audio", data.source)
         return
     if train + valid == 1 and data.valid_fraction > 0.0:
         survey.execute("UPDATE files SET held = 0")
-        _note(survey, "one group alone cannot be split, so nothing is held out; try split = 'time'", data.source)
+        alone = "one group alone cannot be split, so nothing is held out; try split = 'time'"
+        _note(survey, alone, data.source)
     elif not valid and data.valid_fraction > 0.0:
         _move(survey, 1, "ASC")
     elif not train:

@@ -2,8 +2,8 @@
 
     report = prepare(load_recipe("recipes/drums.toml"), Path("runs/drums/store"))
 
-Three passes, all in constant memory: list the files and read their names; read every new file once for its level;
-encode what is new. Each can be interrupted at any moment and continues when called again.
+Three passes, all in constant memory: list the files and read their names; read every new file once for its
+level; encode what is new. Each can be interrupted at any moment and continues when called again.
 """
 
 import contextlib
@@ -18,10 +18,12 @@ from typing import Any, TypeVar
 
 from audio_gen.codec import Codec
 from audio_gen.controls import LabelRule
+from audio_gen.curves import curve_channels
 from audio_gen.data import plan, shards, survey
-from audio_gen.data.encode import Part, Piece, encode
+from audio_gen.data.encode import Form, Part, Piece, encode
+from audio_gen.data.parallel import Run, pool
 from audio_gen.data.store import CLIPS, EXCLUDED, MANIFEST, VERSION, Store
-from audio_gen.errors import DataError, MissingExtraError, OutputError, SettingError
+from audio_gen.errors import DataError, OutputError
 from audio_gen.recipe import Recipe
 
 Progress = Callable[[int, int, str], None]
@@ -33,7 +35,6 @@ _SMALL_TOKENS = 1 << 21  # longer clips are streamed by this process alone, so t
 _SHOWN = 5  # names per warning
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -54,36 +55,34 @@ class Report:
     reused: int = 0
     """Clips that were not encoded again."""
     clipped: int = 0
-    """Samples that the codec had to clip; none unless data.gain is "none" or pre-emphasis meets harsh audio."""
+    """Samples the codec had to clip; none unless data.gain is "none", or pre-emphasis is much."""
     hash: str = ""
 
 
 def prepare(recipe: Recipe, store_path: Path, *, progress: Progress | None = None, jobs: int = 1) -> Report:
     """Bring the store at `store_path` up to date with the recordings and settings of `recipe`.
 
-    `jobs` processes share the work (above 1 needs joblib). Raises DataError when nothing can be learned from the
-    folder, RecipeError for settings that do not fit it, OutputError when the store cannot be written.
+    `jobs` processes share the work (above 1 needs joblib). Raises DataError when nothing can be learned from
+    the folder, RecipeError for settings that do not fit it, OutputError when the store cannot be written.
     """
-    if jobs < 1:
-        raise SettingError(f"jobs must be 1 or more, got {jobs}")
     store_path = Path(store_path)
     tell = progress or (lambda done, total, text: None)
     with _as_output_error(store_path):
         _make_folder(store_path)
         table = survey.open_survey(store_path, recipe.data.sample_rate)
-        with contextlib.closing(table), _pool(jobs) as run:
+        with contextlib.closing(table), pool(jobs) as run:
             shards.adopt(store_path)
-            _look(table, recipe, run, jobs, tell)
-            return _Build(recipe, store_path, table, run, jobs, tell).report()
+            _look(table, recipe, run, tell)
+            return _Build(recipe, store_path, table, run, tell).report()
 
 
-def _look(table: sqlite3.Connection, recipe: Recipe, run: "_Run", jobs: int, tell: Progress) -> None:
+def _look(table: sqlite3.Connection, recipe: Recipe, run: Run, tell: Progress) -> None:
     """Bring the survey up to date: names, levels, split."""
     data = recipe.data
     survey.register(table, _counted(plan.scan(data), tell))
     plan.describe(table, recipe)
     total, done = survey.unmeasured(table), 0
-    while sources := survey.next_unmeasured(table, _BATCH * jobs):
+    while sources := survey.next_unmeasured(table, _BATCH * run.jobs):
         facts = run(survey.measure, [(Path(data.source) / source, data.sample_rate) for source in sources])
         survey.record(table, zip(sources, facts, strict=True))
         done += len(sources)
@@ -102,21 +101,21 @@ class _Build:
     """The last pass: from the survey to the store."""
 
     def __init__(
-        self, recipe: Recipe, path: Path, table: sqlite3.Connection, run: "_Run", jobs: int, tell: Progress
+        self, recipe: Recipe, path: Path, table: sqlite3.Connection, run: Run, tell: Progress
     ) -> None:
-        self._recipe, self._path, self._table = recipe, path, table
-        self._run, self._jobs, self._tell = run, jobs, tell
-        data, codec, controls = recipe.data, recipe.codec, recipe.controls
-        self._codec = Codec(codec.levels, codec.pre_emphasis)
+        self._recipe, self._path, self._table, self._run, self._tell = recipe, path, table, run, tell
+        controls, codec = recipe.controls, Codec(recipe.codec.levels, recipe.codec.pre_emphasis)
+        mel_bands = controls.mel_bands if "mel" in controls.curves else 0
+        self._form = Form(codec, recipe.data.sample_rate, tuple(controls.curves), controls.hop, mel_bands)
         self._settings = {
-            "sample_rate": data.sample_rate,
+            "sample_rate": recipe.data.sample_rate,
             "levels": codec.levels,
             "pre_emphasis": codec.pre_emphasis,
             "curves": list(controls.curves),
             "hop": controls.hop,
-            "mel_bands": controls.mel_bands if "mel" in controls.curves else 0,
+            "mel_bands": mel_bands,
         }
-        self._curve_channels = 0
+        self._curve_channels = curve_channels(controls.curves, mel_bands)
         self._report = Report()
 
     def report(self) -> Report:
@@ -154,12 +153,13 @@ class _Build:
         for name, settings in rules.items():
             vocabulary = LabelRule(name, settings).vocabulary(counts[name])
             report.labels[name] = {value: _both(counts[name][value]) for value in vocabulary}
-            unused = [value for value, split in report.labels[name].items() if not split["train"]]
-            if len(unused) == len(vocabulary):
-                where = self._recipe.data.source
-                raise DataError(f"{where}: no training file has the label {name!r}; check data.pattern")
-            if unused:
-                report.warnings.append(f"label {name!r}: nothing to train on for {', '.join(unused)}")
+            for split, lack in (("train", "nothing to train on"), ("valid", "nothing held out")):
+                unused = [value for value, count in report.labels[name].items() if not count[split]]
+                if split == "train" and len(unused) == len(vocabulary):
+                    where = self._recipe.data.source
+                    raise DataError(f"{where}: no training file has the label {name!r}; check data.pattern")
+                if unused and clips[split]:
+                    report.warnings.append(f"label {name!r}: {lack} for {', '.join(unused)}")
         report.hash = self._hash()
 
     def _check_any(self, train: int) -> None:
@@ -218,7 +218,7 @@ class _Build:
         old_clips: shards.Former,
     ) -> None:
         small = [self._part(each) for each, _, old in fresh if old is None and each.length <= _SMALL_TOKENS]
-        encoded = iter(self._run(_encode_whole, [(part, self._codec) for part in small]))
+        encoded = iter(self._run(_encode_whole, [(part, self._form) for part in small]))
         for each, record, old in fresh:
             if old is not None:
                 self._report.reused += 1
@@ -227,7 +227,7 @@ class _Build:
             elif each.length <= _SMALL_TOKENS:
                 pieces = iter(next(encoded))
             else:
-                pieces = encode(self._part(each), self._codec)
+                pieces = encode(self._part(each), self._form)
             self._report.clipped += writer.write(record, pieces)["clipped"]
 
     def _batches(self, writer: shards.Writer) -> Iterator[list[tuple[plan.Planned, shards.Record]]]:
@@ -237,7 +237,7 @@ class _Build:
         for each in plan.planned(self._table, self._recipe.data):
             batch.append((each, self._record(each, writer)))
             tokens += each.length
-            if len(batch) >= _BATCH * self._jobs or tokens >= _BATCH_TOKENS:
+            if len(batch) >= _BATCH * self._run.jobs or tokens >= _BATCH_TOKENS:
                 yield batch
                 batch, tokens = [], 0
         if batch:
@@ -261,20 +261,21 @@ class _Build:
         }
 
     def _part(self, each: plan.Planned) -> Part:
-        data = self._recipe.data
-        path = Path(data.source) / each.source
-        return Part(path, data.sample_rate, each.start, each.stop, each.end, each.gain, each.truncated)
+        path = Path(self._recipe.data.source) / each.source
+        return Part(path, each.start, each.stop, each.end, each.gain, each.truncated)
 
     def _manifest(self, shard_sizes: list[dict[str, int]], clips_bytes: int) -> dict[str, Any]:
         report, data = self._report, self._recipe.data
-        gains = {} if data.gain == "file" else dict(self._table.execute("SELECT name, gain FROM gains ORDER BY name"))
+        rows = self._table.execute("SELECT name, gain FROM gains ORDER BY name")
+        gains = {} if data.gain == "file" else dict(rows)  # one per file is told with each clip
+        totals = {"clips": report.clips, "seconds": report.seconds, "clipped": report.clipped}
         return {
             "version": VERSION,
             "hash": report.hash,
             "settings": self._settings,
             "curve_channels": self._curve_channels,
             "labels": {name: list(values) for name, values in report.labels.items()},
-            "totals": {"clips": report.clips, "seconds": report.seconds, "clipped": report.clipped, **report.splits},
+            "totals": totals | report.splits,
             "gain": data.gain,
             "gains": gains,
             "shards": shard_sizes,
@@ -282,49 +283,24 @@ class _Build:
         }
 
 
-def _encode_whole(part: Part, codec: Codec) -> list[Piece]:
-    return list(encode(part, codec))
+def _encode_whole(part: Part, form: Form) -> list[Piece]:
+    return list(encode(part, form))
 
 
 def _both(counts: Counter[str]) -> dict[str, int]:
     return {"train": counts["train"], "valid": counts["valid"]}
 
 
-def _feed(digest: "hashlib._Hash", value: Any) -> None:
+def _feed(digest: hashlib.blake2b, value: Any) -> None:
     digest.update(json.dumps(value, sort_keys=True).encode() + b"\n")
 
 
 def _warnings(table: sqlite3.Connection) -> Iterator[str]:
     for kind, count in table.execute("SELECT kind, count(*) FROM notes GROUP BY kind ORDER BY min(rowid)"):
-        names = [name for (name,) in table.execute("SELECT source FROM notes WHERE kind = ? LIMIT ?", (kind, _SHOWN))]
+        rows = table.execute("SELECT source FROM notes WHERE kind = ? ORDER BY rowid LIMIT ?", (kind, _SHOWN))
+        names = [name for (name,) in rows]
         more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
         yield f"{kind}: {', '.join(names)}{more}"
-
-
-class _Run:
-    """Calls a function on each of some arguments, here or in other processes; results come in order."""
-
-    def __init__(self, parallel: Any = None, delayed: Any = None) -> None:
-        self._parallel, self._delayed = parallel, delayed
-
-    def __call__(self, function: Callable[..., R], arguments: list[Any]) -> Iterable[R]:
-        if self._parallel is None:
-            return (function(*each) for each in arguments)
-        made: list[R] = self._parallel(self._delayed(function)(*each) for each in arguments)
-        return made
-
-
-@contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[_Run]:
-    if jobs == 1:
-        yield _Run()
-        return
-    try:
-        import joblib
-    except ImportError:
-        raise MissingExtraError("jobs above 1 needs joblib: pip install 'audio-gen[train]', or use jobs = 1") from None
-    with joblib.Parallel(n_jobs=jobs) as parallel:
-        yield _Run(parallel, joblib.delayed)
 
 
 def _make_folder(path: Path) -> None:
@@ -333,17 +309,17 @@ def _make_folder(path: Path) -> None:
     ours = {MANIFEST, CLIPS, EXCLUDED, survey.SURVEY, shards.NEXT}
     names = {each.name for each in path.iterdir() if not each.name.startswith(".")}
     if names and not names & ours:
-        raise OutputError(f"{path}: holds other files ({sorted(names)[0]} ...); give a new or empty folder for the store")
+        raise OutputError(f"{path}: holds other files ({min(names)} ...); give a new or empty folder")
 
 
 @contextlib.contextmanager
 def _as_output_error(path: Path) -> Iterator[None]:
-    """What the disk refuses is told in one line. The recordings' own errors never come here: see `measure`."""
+    """What the disk refuses is told in one line. The recordings' own errors never come here."""
     remedy = "check the disk's free space and permissions, then prepare again: it continues"
     try:
         yield
     except (FileExistsError, NotADirectoryError):
-        raise OutputError(f"{path}: is a file, or lies below one; give a folder for the token store") from None
+        raise OutputError(f"{path}: is a file, or lies below one; give a folder for the store") from None
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}; {remedy}") from None
     except sqlite3.Error as error:

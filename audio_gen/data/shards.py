@@ -1,8 +1,8 @@
-"""The token store, write side. A new state of a store grows in its folder `next` and then replaces the old one.
+"""The token store, write side. A new state of a store grows in its folder `next`, then replaces the old one.
 
-A crash at any moment leaves either the old store whole, or no store.json and enough to go on: clips are written
-in one order, tokens before the line that names them, so a continued run keeps every whole line; and once
-next/store.json stands, moving the files of `next` up can be repeated until it is done.
+A crash at any moment leaves either the old store whole, or no store.json and enough to go on: clips are
+written in one order, tokens before the line that names them, so a continued run keeps every whole line; and
+once next/store.json stands, moving the files of `next` up can be repeated until it is done.
 """
 
 import contextlib
@@ -55,8 +55,8 @@ class Writer:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        # After an error the journal stays behind the tokens, which is what continuing expects. Closing flushes,
-        # and on a full disk that fails again: the first error is the one to tell.
+        # After an error the journal stays behind the tokens, which is what continuing expects. Closing
+        # flushes, and on a full disk that fails again: the first error is the one to tell.
         files = [file for file in (self._clips, self._tokens, self._curves) if file is not None]
         for file in files:
             with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
@@ -141,7 +141,7 @@ class Writer:
         self._pending, self._pending_bytes = [], 0
 
     def finish(self) -> int:
-        """Cut off what an interrupted run left behind the last clip; gives the size of clips.jsonl in bytes."""
+        """Cut off what an interrupted run left behind the last clip; gives the bytes of clips.jsonl."""
         if self._resuming:
             self._clips.truncate(self._clips.tell())
         self.flush()

@@ -1,10 +1,10 @@
 """The token store, read side: a folder of tokens, mapped into memory, and what is known of each clip.
 
-    store.json         settings, label vocabulary, totals, gains, sizes of the shards, version, hash; written last
-    clips.jsonl        one clip a line: source, split, shard, offset, length (tokens), labels, gain, group, levels
-    excluded.jsonl     one file a line: source, reason
-    tokens-00000.u16   little-endian uint16, clips one after another; a clip lies in one shard
-    curves-00000.f16   little-endian float16 (frames, channels), clips one after another; only with curves
+    store.json        settings, label vocabulary, totals, gains, sizes of shards, version, hash; comes last
+    clips.jsonl       one clip a line: source, split, shard, offset, length (tokens), labels, gain, levels
+    excluded.jsonl    one file a line: source, reason
+    tokens-00000.u16  little-endian uint16, clips one after another; a clip lies in one shard
+    curves-00000.f16  little-endian float16 (frames, channels), clips one after another; only with curves
 
 `audio_gen.data.prepare` writes it.
 """

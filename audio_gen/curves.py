@@ -1,0 +1,312 @@
+"""Curves over time: loudness, pitch and mel, measured from audio or drawn by the player.
+
+Frame f describes samples [f * hop, (f + 1) * hop); what lies beyond either end of a clip counts as silence.
+The network wants values around 1 and gets them by fixed, invertible scales:
+
+    loudness  1 channel   decibels / 40 + 1, decibels = dBFS of the frame's RMS, not below -80: from -1 to 1
+    pitch     2 channels  1 where there is a pitch, else 0; octaves above 440 Hz (log2), 0 where there is none
+    mel       mel_bands   decibels / 40 + 1 of the power in each band, a sine of amplitude 1 being about 0 dB
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audio_gen.errors import ControlError, MissingExtraError
+
+CURVES = ("loudness", "pitch", "mel")
+FLOOR = -80.0
+"""Decibels; what is quieter counts as this. About the finest step of an 8-bit mu-law codec."""
+REFERENCE_PITCH = 440.0
+"""Hz; 0 octaves."""
+PITCH_RANGE = (50.0, 2100.0)
+"""Hz, that a pitch is looked for in and may be asked for in."""
+
+Floats = NDArray[np.float32]
+_SEGMENT_SECONDS = 10.0
+_PITCH_CONTEXT = 0.5  # seconds either side; the pitch tracker's memory is far shorter
+
+
+def curve_channels(names: Sequence[str], mel_bands: int) -> int:
+    """Channels that these curves take together. Raises ControlError for an unknown name.
+
+    >>> curve_channels(["loudness", "pitch"], 80)
+    3
+    """
+    return sum(_channels(name, mel_bands) for name in names)
+
+
+def _channels(name: str, mel_bands: int) -> int:
+    if name not in CURVES:
+        raise ControlError(f"unknown curve {name!r}; known: {', '.join(CURVES)}")
+    return {"loudness": 1, "pitch": 2, "mel": mel_bands}[name]
+
+
+def scale_decibels(decibels: ArrayLike) -> Floats:
+    """Network's value of decibels, floored at -80: -80 becomes -1, 0 becomes 1."""
+    return (np.maximum(decibels, FLOOR) / 40.0 + 1.0).astype(np.float32)
+
+
+def unscale_decibels(value: ArrayLike) -> Floats:
+    """Decibels of a network's value."""
+    return ((np.asarray(value) - 1.0) * 40.0).astype(np.float32)
+
+
+def scale_pitch(hertz: ArrayLike) -> Floats:
+    """Network's two values (..., 2) of a pitch in Hz; 0 or NaN is no pitch.
+
+    >>> scale_pitch([880.0, 0.0]).tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+    hertz = np.nan_to_num(np.asarray(hertz, np.float64))
+    voiced = hertz > 0.0
+    octaves = np.log2(np.where(voiced, hertz, REFERENCE_PITCH) / REFERENCE_PITCH)
+    return np.stack([voiced, octaves], axis=-1).astype(np.float32)
+
+
+def unscale_pitch(values: ArrayLike) -> Floats:
+    """Hz of a network's two values (..., 2); 0 where there is no pitch."""
+    voiced, octaves = np.moveaxis(np.asarray(values, np.float64), -1, 0)
+    return np.where(voiced > 0.5, REFERENCE_PITCH * 2.0**octaves, 0.0).astype(np.float32)
+
+
+def extract_curves(
+    waveform: ArrayLike, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80
+) -> Floats:
+    """Curves (frames, channels) of a waveform (time,): time / hop frames, rounded up; channels as `names`.
+
+    `pitch` needs librosa. Raises ControlError for an unknown name, MissingExtraError without librosa.
+    """
+    extractor = CurveExtractor(sample_rate, names, hop, mel_bands)
+    return np.concatenate([*extractor.push(np.asarray(waveform, np.float32)), extractor.finish()])
+
+
+class CurveExtractor:
+    """Curves of a waveform that comes in blocks, in constant memory. How it is cut into blocks changes nothing.
+
+    Work is done in segments of about 10 s, each measured with enough context on both sides. Loudness and mel
+    are what they would be without segments; pitch is tracked through 0.5 s of context.
+    """
+
+    def __init__(self, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80) -> None:
+        self._rate, self._names = sample_rate, tuple(names)
+        self._hop, self._mel_bands = hop, mel_bands
+        self._channels = curve_channels(names, mel_bands)
+        reach = 0
+        if "mel" in names:
+            reach = _window_size(sample_rate, hop)
+        if "pitch" in names:
+            reach = max(reach, _pitch_window(sample_rate) + round(_PITCH_CONTEXT * sample_rate))
+        self._margin = -(-reach // hop)  # frames
+        self._segment = max(1, round(_SEGMENT_SECONDS * sample_rate / hop))  # frames
+        self._have = np.zeros(self._margin * hop, np.float32)  # silence before the start
+        self._samples = 0
+        self._frames_given = 0
+
+    def push(self, block: Floats) -> Iterator[Floats]:
+        """Take the next block (time,); gives what (frames, channels) are certain by now."""
+        self._samples += len(block)
+        self._have = np.concatenate([self._have, block])
+        need = (self._segment + 2 * self._margin) * self._hop
+        while len(self._have) >= need:
+            yield self._measure(self._have[:need], self._segment)
+            self._have = self._have[self._segment * self._hop :]
+
+    def finish(self) -> Floats:
+        """The last frames (frames, channels), which may be none."""
+        rest = -(-self._samples // self._hop) - self._frames_given
+        rows = [np.zeros((0, self._channels), np.float32)]
+        silence = np.zeros((2 * self._margin + self._segment + 1) * self._hop, np.float32)
+        have = np.concatenate([self._have, silence])
+        while rest > 0:
+            frames = min(rest, self._segment)
+            rows.append(self._measure(have[: (frames + 2 * self._margin) * self._hop], frames))
+            have = np.concatenate([have[frames * self._hop :], silence[: frames * self._hop]])
+            rest -= frames
+        return np.concatenate(rows)
+
+    def _measure(self, wave: Floats, frames: int) -> Floats:
+        """(frames, channels) of the middle of `wave`, which has `margin` frames more on either side."""
+        self._frames_given += frames
+        found = []
+        for name in self._names:
+            if name == "loudness":
+                start = self._margin * self._hop
+                found.append(_loudness(wave[start : start + frames * self._hop], self._hop))
+            elif name == "mel":
+                found.append(_mel(wave, self._margin, frames, self._rate, self._hop, self._mel_bands))
+            else:
+                found.append(_pitch(wave, self._margin, frames, self._rate, self._hop))
+        return np.concatenate(found, axis=1)
+
+
+def _loudness(wave: Floats, hop: int) -> Floats:
+    power = np.square(wave.reshape(-1, hop), dtype=np.float64).mean(axis=1, keepdims=True)
+    return scale_decibels(10.0 * np.log10(np.maximum(power, 1e-12)))
+
+
+def _mel(wave: Floats, margin: int, frames: int, rate: int, hop: int, bands: int) -> Floats:
+    size = _window_size(rate, hop)
+    window = np.hanning(size + 1)[:-1]
+    start = margin * hop + hop // 2 - size // 2  # windows are centred on their frames
+    views = np.lib.stride_tricks.sliding_window_view(wave[start:], size)[: frames * hop : hop]
+    # Scaled so that a sine of amplitude 1 has the magnitude 1 in its bin.
+    power = np.square(np.abs(np.fft.rfft(views * window, axis=1)) * (2.0 / window.sum()))
+    return scale_decibels(10.0 * np.log10(np.maximum(power @ _mel_bank(rate, size, bands), 1e-12)))
+
+
+def _window_size(rate: int, hop: int) -> int:
+    """Power of two of at least 50 ms and one hop."""
+    return 1 << math.ceil(math.log2(max(rate * 0.05, hop, 16)))
+
+
+@lru_cache(maxsize=8)
+def _mel_bank(rate: int, size: int, bands: int) -> NDArray[np.float64]:
+    """Triangular weights (size / 2 + 1, bands), even in O'Shaughnessy's mel, 2595 log10(1 + Hz / 700).
+
+    No triangle is narrower than the bins are apart, so that no band is deaf.
+    """
+    top = 2595.0 * math.log10(1.0 + rate / 2.0 / 700.0)
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, top, bands + 2) / 2595.0) - 1.0)
+    bin_width = rate / size
+    hertz = np.arange(size // 2 + 1)[:, None] * bin_width
+    centre = edges[1:-1]
+    below = np.maximum(centre - edges[:-2], bin_width)
+    above = np.maximum(edges[2:] - centre, bin_width)
+    weights = np.maximum(0.0, np.minimum((hertz - centre) / below + 1.0, (centre - hertz) / above + 1.0))
+    weights.setflags(write=False)
+    return weights
+
+
+def _pitch_window(rate: int) -> int:
+    """Power of two that holds four periods of the lowest pitch."""
+    return 1 << math.ceil(math.log2(4.0 * rate / PITCH_RANGE[0]))
+
+
+def _pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int) -> Floats:
+    """By probabilistic YIN (Mauch and Dixon 2014)."""
+    try:
+        import librosa
+    except ImportError:
+        raise MissingExtraError("the pitch curve needs librosa: pip install 'audio-gen[train]'") from None
+    size = _pitch_window(rate)
+    context = min(round(_PITCH_CONTEXT * rate) // hop, margin - -(-size // 2 // hop))
+    start = (margin - context) * hop + hop // 2 - size // 2  # windows are centred on their frames
+    part = wave[start : start + (frames + 2 * context - 1) * hop + size]
+    if not np.any(part):  # silence has no pitch, and the tracker no answer
+        return np.zeros((frames, 2), np.float32)
+    low, high = PITCH_RANGE
+    hertz, _, _ = librosa.pyin(
+        part, fmin=low, fmax=min(high, rate / 4.0), sr=rate, frame_length=size, hop_length=hop, center=False
+    )
+    return scale_pitch(hertz[context : context + frames])
+
+
+@dataclass(frozen=True)
+class PlayerCurve:
+    """A curve the player asks for: values at moments, joined by straight lines, constant beyond the ends."""
+
+    name: str
+    seconds: tuple[float, ...]
+    values: tuple[float, ...]
+    """Loudness in dBFS; pitch in Hz, 0 for no pitch."""
+
+    def __post_init__(self) -> None:
+        if self.name == "mel":
+            raise ControlError("the curve 'mel' cannot be drawn by hand; take it from a recording")
+        _channels(self.name, 0)
+        low, high = (FLOOR, 0.0) if self.name == "loudness" else PITCH_RANGE
+        for value in self.values:
+            if not (low <= value <= high or (self.name == "pitch" and value == 0.0)):
+                unit = "dBFS" if self.name == "loudness" else "Hz, or 0 for no pitch"
+                raise ControlError(f"curve {self.name!r}: {value:g} is not from {low:g} to {high:g} {unit}")
+
+    def frames(self, seconds: NDArray[np.float64]) -> Floats:
+        """Network's values (moments, channels) at these moments (moments,)."""
+        if self.name == "loudness":
+            return scale_decibels(np.interp(seconds, self.seconds, self.values))[:, None]
+        points = scale_pitch(self.values)
+        octaves = np.interp(seconds, self.seconds, points[:, 1])
+        # No line leads from a pitch to no pitch: there the point before goes on.
+        before = np.clip(np.searchsorted(self.seconds, seconds, side="right") - 1, 0, len(points) - 1)
+        after = np.minimum(before + 1, len(points) - 1)
+        joined = (points[before, 0] > 0) & (points[after, 0] > 0)
+        octaves = np.where(joined, octaves, points[before, 1])
+        return np.stack([points[before, 0], octaves], axis=1).astype(np.float32)
+
+
+def parse_curve(text: str) -> PlayerCurve:
+    """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz) or "pitch=FILE.csv".
+
+    The file has rows of seconds,value, ascending; a first row of names is skipped. Raises ControlError.
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name or not value:
+        raise ControlError(f"curve {text!r}: must be NAME=NUMBER or NAME=FILE.csv, such as loudness=-20")
+    try:
+        return PlayerCurve(name, (0.0,), (float(value),))
+    except ValueError:
+        pass
+    rows = list(_rows(Path(value)))
+    return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
+
+
+def _rows(path: Path) -> Iterator[tuple[float, float]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = enumerate(csv.reader(file), 1)
+            table = [(number, row) for number, row in rows if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ControlError(f"{path}: cannot be read as a curve: {why}; give a number or a CSV file") from None
+    last = -math.inf
+    for place, (number, row) in enumerate(table):
+        try:
+            second, value = map(float, row)
+        except ValueError:
+            if place == 0 and len(table) > 1:
+                continue  # names of the columns
+            problem = f"must be seconds,value, got {','.join(row)!r}"
+            raise ControlError(f"{path}, line {number}: {problem}") from None
+        if not (second > last and math.isfinite(second) and math.isfinite(value)):
+            problem = f"seconds must ascend, all be finite, got {','.join(row)!r}"
+            raise ControlError(f"{path}, line {number}: {problem}")
+        last = second
+        yield second, value
+    if last == -math.inf:
+        raise ControlError(f"{path}: holds no rows of seconds,value")
+
+
+def player_frames(
+    curves: Sequence[PlayerCurve],
+    names: Sequence[str],
+    sample_rate: int,
+    hop: int,
+    first: int,
+    count: int,
+) -> Floats:
+    """Frames [first, first + count) of the player's curves: (count, channels), as in the model's `names`.
+
+    Raises ControlError when a curve is unknown to the model, given twice, or missing.
+    """
+    given = {curve.name: curve for curve in curves}
+    known = ", ".join(names) or "none"
+    if len(given) < len(curves):
+        raise ControlError(f"a curve is given twice: {', '.join(curve.name for curve in curves)}")
+    for name in given:
+        if name not in names:
+            raise ControlError(f"this model has no curve {name!r}; it knows: {known}")
+    frames = np.arange(first, first + count, dtype=np.float64)
+    seconds: NDArray[np.float64] = (frames + 0.5) * (hop / sample_rate)
+    rows = [np.zeros((count, 0), np.float32)]
+    for name in names:
+        if name not in given:
+            raise ControlError(f"this model needs the curve {name!r}; give {name}=NUMBER or {name}=FILE.csv")
+        rows.append(given[name].frames(seconds))
+    return np.concatenate(rows, axis=1)
