@@ -276,7 +276,8 @@ def test_a_run_with_little_to_say_still_has_a_page(tmp_path):
     assert len(page.played) == 1
     assert "no real clips here" in page.text
     assert not page.all("nav") and not page.all("dl")
-    save(tmp_path, {"version": 1, "clips": []})
+    unknown = {"model": None, "baselines": None, "bits_per_sample": 2.0}
+    save(tmp_path, {"version": 1, "facts": unknown, "clips": []})
     assert Page(write_page(tmp_path)).played == []
 
 

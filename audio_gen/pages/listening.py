@@ -6,7 +6,6 @@ generated for those labels, in order. Nothing is chosen, nothing is normalised.
 
 import base64
 import math
-import mimetypes
 import shutil
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -31,6 +30,7 @@ SHORTEST, WIDEST = 160, 1080
 LOUDNESS_SECONDS = 0.4
 LOUDER_DB = 0.1
 """A generated clip counts as louder than the loudest real one from this difference on."""
+_MEDIA = {".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg"}
 
 
 def write_page(run: Path, *, audio: Literal["link", "embed"] = "link", output: Path | None = None) -> Path:
@@ -109,7 +109,7 @@ def _draw(path: Path, sample_rate: int, axes: Axes, url: str | None) -> Drawn:
         picture=_data_url(spectrogram(waveform, sample_rate, axes), "image/png"),
         columns=columns,
         outline=outline(waveform, columns),
-        source=url or _data_url(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "audio/wav"),
+        source=url or _data_url(path.read_bytes(), _MEDIA.get(path.suffix.lower(), "audio/wav")),
         link=url or "#",
     )
 

@@ -28,7 +28,7 @@ class Facts(_Table):
     steps: int | None = None
     minutes: float | None = None
     bits_per_sample: float | None = None
-    baselines: dict[str, float] = {}
+    baselines: dict[str, float] | None = None
     """Bits per sample, by name."""
     hardware: str | None = None
     date: str | None = None
