@@ -64,7 +64,10 @@ class Layer(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Next residual stream, skip contribution if any, and the new history."""
         time = a.shape[0]
-        heard = torch.cat([history.to(a.dtype), a])
+        # Under autocast the matrix multiplies read bfloat16: cast once, not once per tap. The residual stream
+        # itself keeps its precision.
+        dtype = torch.get_autocast_dtype(a.device.type) if torch.is_autocast_enabled(a.device.type) else a.dtype
+        heard = torch.cat([history.to(dtype), a.to(dtype)])
         z: Tensor | None = None
         weights = self.dilated.weight.chunk(self.taps, dim=1)
         for tap, weight in enumerate(weights):

@@ -1,0 +1,6 @@
+"""From a model to sound: coins, draws, streams; and the slow reference that judges the compiled engine."""
+
+from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.model import Model, bundled, load
+
+__all__ = ["Draw", "Model", "bundled", "load"]

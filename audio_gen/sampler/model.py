@@ -1,0 +1,299 @@
+"""The model as its user sees it: load it, generate, stream, score. Needs no torch.
+
+    model = audio_gen.load("drums")
+    clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audio_gen.checkpoint import SUFFIX, Checkpoint, load_checkpoint
+from audio_gen.codec import Codec, Tokens, Waveform
+from audio_gen.controls import label_indices
+from audio_gen.errors import CheckpointError, ControlError, SettingError
+from audio_gen.sampler.coins import coins
+from audio_gen.sampler.draw import Draw
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+CHUNK_SECONDS = 0.1
+
+Labels = Mapping[str, str]
+Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
+
+
+class SamplingEngine(Protocol):
+    """What the compiled engine and the reference have in common."""
+
+    def start(self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None) -> Any: ...
+    def prime(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> None: ...
+    def sample(self, state: Any, coins: NDArray[Any], draw: Draw, curves: NDArray[Any] | None = None) -> NDArray[np.uint16]: ...
+    def logits(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> NDArray[np.float32]: ...
+
+
+@dataclass
+class Voices:
+    """Running streams: one row per clip, advancing together."""
+
+    engine: SamplingEngine
+    state: Any
+    codec: Codec
+    draw: Draw
+    seed: int
+    streams: Sequence[int]
+    curves: NDArray[np.float32] | None
+    """(rows, frames, curve channels)"""
+    position: int
+    previous: NDArray[np.float32]
+    """(rows,) last decoded sample of each."""
+
+    def next(self, samples: int) -> NDArray[np.float32]:
+        """The next waveform (rows, samples) of every stream."""
+        tossed = np.stack([coins(self.seed, stream, self.position, samples) for stream in self.streams])
+        tokens = self.engine.sample(self.state, tossed, self.draw, self.curves)
+        waveforms = np.stack(
+            [self.codec.decode(row, float(before)) for row, before in zip(tokens, self.previous, strict=True)]
+        )
+        self.position += samples
+        self.previous = waveforms[:, -1]
+        return waveforms
+
+
+class Model:
+    """A trained network, ready to play."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1, name: str = ""
+    ) -> None:
+        """`threads`: how many groups of clips the compiled engine runs at once."""
+        self.checkpoint = checkpoint
+        self.name = name or str(checkpoint.card.get("name", "model"))
+        self.engine: SamplingEngine
+        if engine == "reference":
+            from audio_gen.sampler.reference import ReferenceEngine
+
+            self.engine = ReferenceEngine.from_checkpoint(checkpoint)
+        else:
+            from audio_gen.engine import Engine
+
+            self.engine = Engine(checkpoint.shape, checkpoint.tensors, threads=threads)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hertz."""
+        return self.checkpoint.sample_rate
+
+    @property
+    def levels(self) -> int:
+        """Number of tokens."""
+        return self.checkpoint.codec.levels
+
+    @property
+    def codec(self) -> Codec:
+        return self.checkpoint.codec
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples."""
+        return self.checkpoint.shape.receptive_field
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """What can be asked for: each label's values."""
+        return {name: list(values) for name, values in self.checkpoint.shape.labels.items()}
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Where the model comes from and how good it is."""
+        return dict(self.checkpoint.card)
+
+    @overload
+    def generate(self, seconds: float, *, labels: Labels | None = None, **settings: Any) -> Waveform: ...
+    @overload
+    def generate(self, seconds: float, *, labels: Sequence[Labels], **settings: Any) -> list[Waveform]: ...
+    def generate(
+        self, seconds: float, *, labels: Labels | Sequence[Labels] | None = None, **settings: Any
+    ) -> Waveform | list[Waveform]:
+        """A clip, float32 (time,). With a list of labels: a list of clips, made side by side.
+
+        Takes the settings of `stream`. Clip i of a list plays stream `stream + i`.
+        """
+        if not 0.0 < seconds < math.inf:
+            raise SettingError(f"seconds must be above 0 and finite, got {seconds:g}; use stream() for endless audio")
+        if labels is None or isinstance(labels, Mapping):
+            return np.concatenate(list(self.stream(seconds, labels=labels, **settings)))
+        chunks = list(self.streams(seconds, labels=labels, **settings))
+        return list(np.concatenate(chunks, axis=1))
+
+    def stream(
+        self,
+        seconds: float = math.inf,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        stream: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        curves: Curves | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Iterator[Waveform]:
+        """Chunks of one clip, float32 (time,), as they are made; endless by default.
+
+        `labels` name what to play ({"drum": "kick"}; what is left out is left open). Equal `seed`, `stream` and
+        settings are equal audio, however it is chunked. See `Draw` for the settings of the draw.
+        Raises ControlError for unknown labels, SettingError for settings out of range.
+        """
+        draw = Draw(temperature, top_k, top_p, min_p)
+        several = self._streams(seconds, [labels or {}], draw, seed, stream, curves, chunk_seconds)
+        return (chunk[0] for chunk in several)
+
+    def streams(
+        self,
+        seconds: float,
+        *,
+        labels: Sequence[Labels],
+        seed: int = 0,
+        stream: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        curves: Curves | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Like `stream` for several clips at once: chunks (clips, time)."""
+        draw = Draw(temperature, top_k, top_p, min_p)
+        return self._streams(seconds, labels, draw, seed, stream, curves, chunk_seconds)
+
+    def _streams(
+        self,
+        seconds: float,
+        labels: Sequence[Labels],
+        draw: Draw,
+        seed: int,
+        stream: int,
+        curves: Curves | None,
+        chunk_seconds: float,
+    ) -> Iterator[NDArray[np.float32]]:
+        if not seconds > 0.0:
+            raise SettingError(f"seconds must be above 0, got {seconds:g}")
+        if not chunk_seconds > 0.0:
+            raise SettingError(f"chunk_seconds must be above 0, got {chunk_seconds:g}")
+        if not labels:
+            raise SettingError("labels must name at least one clip")
+        voices = self.start(labels, draw, seed, range(stream, stream + len(labels)), curves)
+        total = math.inf if math.isinf(seconds) else max(1, round(seconds * self.sample_rate))
+        chunk = max(1, round(chunk_seconds * self.sample_rate))
+        return self._chunks(voices, total, chunk)
+
+    def _chunks(self, voices: Voices, total: float, chunk: int) -> Iterator[NDArray[np.float32]]:
+        while voices.position < total:
+            yield voices.next(int(min(chunk, total - voices.position)))
+
+    def start(
+        self,
+        labels: Sequence[Labels],
+        draw: Draw,
+        seed: int,
+        streams: Sequence[int],
+        curves: Curves | None = None,
+        heard: NDArray[np.floating] | None = None,
+        position: int = 0,
+    ) -> Voices:
+        """Streams about to play, from the beginning or from `position` after having heard a waveform.
+
+        `heard` (rows, time) is the end of what has been played up to `position`: one sample more than the
+        receptive field, or all of it if it is shorter.
+        """
+        indices = np.stack([label_indices(row, self.labels) for row in labels]).reshape(len(labels), -1)
+        spread = None if curves is None else np.repeat(self._checked(curves)[None], len(labels), axis=0)
+        coins(seed, max(streams), 0, 0)  # refuse impossible seeds before anything is written
+        voices = Voices(
+            self.engine, None, self.codec, draw, seed, streams, spread, position, np.zeros(len(labels), np.float32)
+        )
+        if heard is None or position == 0:
+            voices.state = self.engine.start(indices)
+            voices.position = 0
+            return voices
+        tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
+        first = position - tokens.shape[1]
+        if first == 0:
+            voices.state = self.engine.start(indices)
+            self.engine.prime(voices.state, tokens, spread)
+        else:  # the first known token is only the one before those to be heard
+            voices.state = self.engine.start(indices, first + 1, tokens[:, 0])
+            self.engine.prime(voices.state, tokens[:, 1:], spread)
+        voices.previous = np.asarray(heard[:, -1], np.float32)
+        return voices
+
+    def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
+        """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""
+        if begins or not self.codec.pre_emphasis:
+            return np.stack([self.codec.encode(row) for row in heard])
+        return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
+
+    def _checked(self, curves: Curves) -> Curves:
+        wanted = self.checkpoint.shape.curve_channels
+        curves = np.asarray(curves, np.float32)
+        if not wanted:
+            raise ControlError(f"{self.name}: has no curves to steer")
+        if curves.ndim != 2 or curves.shape[1] != wanted or not len(curves):
+            raise ControlError(f"{self.name}: curves must be (frames, {wanted}), got {curves.shape}")
+        return curves
+
+    def bits_per_sample(self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None) -> float:
+        """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate."""
+        tokens = self.codec.encode(waveform)
+        if not len(tokens):
+            raise SettingError("bits_per_sample needs at least one sample")
+        return float(self.bits(tokens, labels=labels, curves=curves).mean())
+
+    def bits(self, tokens: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None) -> NDArray[np.float64]:
+        """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
+        tokens = np.asarray(tokens)
+        state = self.engine.start(label_indices(labels or {}, self.labels)[None])
+        spread = None if curves is None else self._checked(curves)[None]
+        costs = []
+        for start in range(0, len(tokens), 4096):
+            part = tokens[None, start : start + 4096]
+            costs.append(token_bits(self.engine.logits(state, part, spread), part)[0])
+        return np.concatenate(costs)
+
+
+def token_bits(logits: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
+    """-log2 of the probability of each of `tokens` (rows, time) under `logits` (rows, time, levels)."""
+    exact = logits.astype(np.float64)
+    top = exact.max(-1, keepdims=True)
+    normaliser = top[..., 0] + np.log(np.exp(exact - top).sum(-1))
+    chosen = np.take_along_axis(exact, tokens.astype(np.int64)[..., None], -1)[..., 0]
+    return np.asarray((normaliser - chosen) / math.log(2.0))
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+
+
+def load(name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1) -> Model:
+    """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
+
+    >>> load("no-such-model")
+    Traceback (most recent call last):
+    audio_gen.errors.CheckpointError: no-such-model: neither a bundled model (...) nor a checkpoint file
+    """
+    path = Path(name_or_path)
+    if str(name_or_path) in bundled():
+        path = PRETRAINED / f"{name_or_path}{SUFFIX}"
+    elif path.is_dir():
+        path = path / f"model{SUFFIX}"
+    elif not path.exists() and path.suffix != SUFFIX:
+        known = ", ".join(bundled()) or "none"
+        raise CheckpointError(f"{name_or_path}: neither a bundled model ({known}) nor a checkpoint file")
+    return Model(load_checkpoint(path), engine=engine, threads=threads, name=path.stem if path.stem != "model" else "")

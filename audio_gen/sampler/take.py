@@ -1,0 +1,44 @@
+"""One take: everything that, with the model, decides what a generated clip sounds like."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from audio_gen.errors import OutputError
+from audio_gen.sampler.draw import Draw
+
+SOFTWARE = "audio_gen"
+
+
+@dataclass(frozen=True)
+class Take:
+    """Model, labels, seed and settings. Equal takes are equal audio."""
+
+    model: str
+    """Name of the model, for people."""
+    model_hash: str
+    seconds: float | None
+    """Length in seconds; None: until it is stopped."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    stream: int = 0
+    """Number of the clip among those of one seed."""
+    draw: Draw = Draw()  # noqa: RUF009 - frozen
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    """Curve name: how it was given, such as "-20" or "melody.csv"."""
+
+    def tags(self, version: str) -> dict[str, str]:
+        """What is written into the file, so that it can be made again."""
+        take = asdict(self) | {"labels": dict(self.labels), "curves": dict(self.curves), "version": version}
+        return {"software": f"{SOFTWARE} {version}", "comment": json.dumps(take, sort_keys=True)}
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str], where: str) -> "Take":
+        """The take a file was made from. Raises OutputError if the file carries none."""
+        try:
+            take = json.loads(tags["comment"])
+            take.pop("version")
+            return cls(**take | {"draw": Draw(**take["draw"])})
+        except (KeyError, TypeError, ValueError):
+            raise OutputError(f"{where}: was not made by audio_gen, or has lost its tags; generate it afresh") from None

@@ -1,0 +1,219 @@
+"""The training loop: from a token store to checkpoints, with metrics, previews, and exact resumption.
+
+    run/
+      recipe.json            the resolved recipe
+      resume.safetensors     everything needed to go on exactly where it stopped
+      model.safetensors      the averaged weights after the last validation
+      best.safetensors       ... and after the best one
+      metrics.jsonl          one line per validation
+      curves.png             the same, drawn
+      previews/step-000500/  a clip per value of the first label
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audio_gen.checkpoint import save_checkpoint
+from audio_gen.data.batches import Readers
+from audio_gen.data.store import Store
+from audio_gen.errors import AudioGenError, DataError, OutputError, SettingError
+from audio_gen.evaluation.baselines import Baseline
+from audio_gen.network import Network
+from audio_gen.recipe import Recipe
+from audio_gen.training import allocator, publish, state as saved
+from audio_gen.training.metrics import Metrics
+from audio_gen.training.state import Progress, TrainingState
+from audio_gen.training.step import learning_rate, make_optimiser, take_step
+from audio_gen.training.validation import choose_clips, validate
+
+PATIENCE = 20
+"""Steps in a row that may be skipped before the training goes back to its last checkpoint."""
+SETBACKS = 4
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the loop tells whoever watches it."""
+
+    step: int
+    done: float
+    """Share of the run, 0 to 1."""
+    seconds_left: float | None
+    samples: int
+    samples_per_second: float
+    loss: float
+    """Running mean, bits per sample, on training audio."""
+    valid: float | None = None
+    """Bits per sample on held-out audio, when it was just measured."""
+    message: str = ""
+    """Something the user should know: a setback, skipped steps."""
+
+
+Watcher = Callable[[Report], None]
+
+
+class Training:
+    """One training in one run folder.
+
+    Raises RecipeError, DataError, CheckpointError, OutputError, SettingError.
+    """
+
+    def __init__(self, recipe: Recipe, store: Store, run: Path, *, device: str = "cpu", resume: bool = False) -> None:
+        self.recipe, self.store, self.run = recipe, store, run
+        self.settings = recipe.train
+        if not store.clips("train"):
+            raise DataError(f"{store.path}: no training clips")
+        self.device = _device(device)
+        self.autocast = _autocast(self.device, self.settings.precision)
+        allocator.keep_memory()
+        torch.manual_seed(self.settings.seed)
+        network = Network(publish.shape_of(recipe, store)).to(self.device)
+        self.state = TrainingState(
+            network,
+            make_optimiser(network, self.settings),
+            [parameter.detach().clone() for parameter in network.parameters()],
+            Readers(store, self.settings),
+            network.start(self.settings.batch_size),
+            Progress(signature=_signature(recipe, store)),
+        )
+        run.mkdir(parents=True, exist_ok=True)
+        resume_file = run / saved.FILE
+        if resume_file.exists():
+            if not resume:
+                raise OutputError(f"{run}: holds a training already; --resume continues it, --force starts afresh")
+            saved.load_state(resume_file, self.state)
+        self.metrics = Metrics(run / "metrics.jsonl", self.state.progress.metrics_bytes)
+        self._averaged = Network(network.shape).to(self.device)  # the weights as they are saved and played
+
+    @property
+    def progress(self) -> Progress:
+        return self.state.progress
+
+    @property
+    def done(self) -> float:
+        """Share of the run that is over, by steps or by minutes, whichever ends first."""
+        by_steps = self.progress.step / self.settings.steps if self.settings.steps else 0.0
+        by_time = self.progress.seconds / (60.0 * self.settings.minutes) if self.settings.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def train(self, baselines: list[Baseline], watch: Watcher) -> None:
+        """Run to the end. On KeyboardInterrupt everything is saved before it goes on its way."""
+        try:
+            in_a_row = 0
+            while self.done < 1.0:
+                in_a_row = self._step(watch, in_a_row)
+                if in_a_row >= PATIENCE:
+                    self._set_back(watch)
+                    in_a_row = 0
+                elif self.progress.step % self.settings.validate_every == 0 and self.done < 1.0:
+                    self._validate(baselines, watch)
+            self._validate(baselines, watch, final=True)
+        except KeyboardInterrupt:
+            self.save()
+            raise
+
+    def save(self) -> None:
+        """Write the resume state."""
+        self.progress.metrics_bytes = self.metrics.size
+        saved.save_state(self.run / saved.FILE, self.state)
+
+    def _step(self, watch: Watcher, in_a_row: int) -> int:
+        """One step; returns how many steps in a row were skipped."""
+        began, skipped = time.perf_counter(), self.progress.skipped
+        rate = learning_rate(self.settings, self.done) * 0.5**self.progress.setbacks
+        bits = take_step(self.state, self.state.readers.next(), self.settings, rate, self.autocast)
+        self.progress.step += 1
+        self.progress.seconds += time.perf_counter() - began
+        if self.progress.skipped == skipped:
+            watch(self._report())
+            return 0
+        watch(self._report(message=f"step {self.progress.step}: loss {bits:.2f} bits, step not taken"))
+        return in_a_row + 1
+
+    def _set_back(self, watch: Watcher) -> None:
+        setbacks = self.progress.setbacks + 1
+        if setbacks > SETBACKS:
+            raise AudioGenError(
+                f"{self.run}: the loss diverges at step {self.progress.step}; lower train.learning_rate "
+                f"(now {self.settings.learning_rate:g}) and start afresh with --force"
+            )
+        if (self.run / saved.FILE).exists():
+            saved.load_state(self.run / saved.FILE, self.state)
+        self.progress.setbacks = setbacks
+        self.progress.smooth_loss = None
+        watch(self._report(message=f"training diverged; back to step {self.progress.step} at half the learning rate"))
+
+    def _validate(self, baselines: list[Baseline], watch: Watcher, final: bool = False) -> None:
+        """Score held-out audio, publish the weights if they are the best so far, preview them, save."""
+        progress = self.progress
+        checkpoint = publish.checkpoint_of(self.recipe, self.store, self.state, baselines)
+        publish.load_into(self._averaged, checkpoint)
+        chosen = choose_clips(self.store, None if final else self.settings.valid_seconds, self.recipe.data.end_seconds)
+        bits = validate(self._averaged, self.store, chosen, self.autocast) if chosen else None
+        report = self._report(valid=bits)
+        checkpoint = publish.with_results(checkpoint, progress, bits, whole=final)
+        if not final and bits is not None and (progress.best is None or bits < progress.best):
+            progress.best = bits
+            save_checkpoint(self.run / "best.safetensors", checkpoint)
+        self.metrics.append(
+            {
+                "step": progress.step,
+                "seconds": round(progress.seconds, 3),
+                "samples": progress.samples,
+                "samples_per_second": round(report.samples_per_second, 1),
+                "learning_rate": learning_rate(self.settings, self.done) * 0.5**progress.setbacks,
+                "train": progress.smooth_loss,
+                "valid": bits,
+                "whole": final,
+                "skipped": progress.skipped,
+                "setbacks": progress.setbacks,
+            }
+        )
+        self.metrics.draw(self.run / "curves.png", self.recipe.name, baselines)
+        save_checkpoint(self.run / "model.safetensors", checkpoint)
+        self.save()
+        publish.write_previews(self.run / "previews" / f"step-{progress.step:06}", checkpoint, self.settings)
+        watch(report)
+
+    def _report(self, valid: float | None = None, message: str = "") -> Report:
+        progress, done = self.progress, self.done
+        left = progress.seconds * (1.0 - done) / done if done else None
+        speed = progress.samples / progress.seconds if progress.seconds else 0.0
+        loss = math.nan if progress.smooth_loss is None else progress.smooth_loss
+        return Report(progress.step, done, left, progress.samples, speed, loss, valid, message)
+
+
+def _signature(recipe: Recipe, store: Store) -> str:
+    """Digest of what a training state must agree with: data, network and how it learns (not for how long)."""
+    train = recipe.train.model_dump(exclude={"steps", "minutes", "valid_seconds", "preview_seconds", "validate_every"})
+    facts: Any = [store.hash, recipe.network.model_dump(), recipe.codec.model_dump(), train]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise SettingError(f"--device {name}: not usable here ({first}); try --device cpu") from None
+    return device
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 matrix multiplies where the hardware has them, or where the recipe insists."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))

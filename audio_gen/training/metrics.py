@@ -1,0 +1,48 @@
+"""Metrics of a training: JSON lines, and the same as a picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from audio_gen.evaluation.baselines import Baseline
+
+
+class Metrics:
+    """metrics.jsonl, cut to `size` bytes: what a killed training wrote after its last checkpoint is redone."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        with path.open("ab") as file:
+            file.truncate(size)
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.size = self.path.stat().st_size
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All lines, oldest first."""
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+    def draw(self, path: Path, title: str, baselines: list[Baseline]) -> None:
+        """A PNG of bits per sample over minutes, with the baselines as lines."""
+        from matplotlib.figure import Figure
+
+        rows = self.rows()
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        minutes = [row["seconds"] / 60 for row in rows]
+        for key, label in (("train", "training audio"), ("valid", "held-out audio")):
+            if any(row[key] is not None for row in rows):
+                axes.plot(minutes, [row[key] for row in rows], marker=".", label=label)
+        for baseline in baselines:
+            axes.axhline(baseline.bits_per_sample, color="grey", linewidth=0.8, linestyle=":")
+            axes.annotate(
+                baseline.name, (0, baseline.bits_per_sample), (3, 2), textcoords="offset points", color="grey", fontsize=8
+            )
+        axes.set(xlabel="minutes of training", ylabel="bits per sample", title=title, ylim=(0, None))
+        axes.legend()
+        part = path.with_name(path.name + ".part")
+        figure.savefig(part, format="png", dpi=120)
+        part.replace(path)

@@ -1,0 +1,120 @@
+"""From a training to what people use: a checkpoint of the averaged weights with its card, and previews."""
+
+import os
+import platform
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from audio_gen import __version__
+from audio_gen.audio import AudioWriter
+from audio_gen.checkpoint import Checkpoint
+from audio_gen.data.store import Store
+from audio_gen.evaluation.baselines import Baseline
+from audio_gen.network import Network
+from audio_gen.recipe import Recipe, TrainSettings
+from audio_gen.shape import NetworkShape
+from audio_gen.training.state import Progress, TrainingState
+
+
+def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
+    """The network a recipe describes, for the labels and curves the store holds."""
+    settings = recipe.network
+    return NetworkShape(
+        levels=store.codec.levels,
+        layers=tuple(settings.layers),
+        channels=tuple(settings.channels),
+        pool=tuple(settings.pool),
+        dilation_cycle=settings.dilation_cycle,
+        kernel_size=settings.kernel_size,
+        skip_channels=settings.skip_channels,
+        head_channels=settings.head_channels,
+        condition_channels=settings.condition_channels,
+        labels={name: tuple(values) for name, values in store.labels.items()},
+        curve_channels=store.curve_channels,
+        hop=store.hop,
+    )
+
+
+def checkpoint_of(recipe: Recipe, store: Store, state: TrainingState, baselines: list[Baseline]) -> Checkpoint:
+    """The averaged weights, rounded to float16, which is what is validated, saved and played alike."""
+    names = [name for name, _ in state.network.named_parameters()]
+    tensors = {
+        name: average.detach().cpu().numpy().astype(np.float16) for name, average in zip(names, state.average, strict=True)
+    }
+    card = {
+        "name": recipe.name,
+        **recipe.card.model_dump(),
+        "parameters": sum(tensor.size for tensor in tensors.values()),
+        "baselines": {baseline.name: round(baseline.bits_per_sample, 4) for baseline in baselines},
+        "recipe": recipe.to_dict() | {"data": recipe.to_dict()["data"] | {"source": Path(recipe.data.source).name}},
+        "store": store.hash,
+    }
+    gain = {"mode": recipe.data.gain, "peak": recipe.data.peak, "gains": store.manifest["gains"]}
+    return Checkpoint(
+        state.network.shape,
+        store.codec,
+        store.sample_rate,
+        tensors,
+        tuple(store.curves),
+        gain,
+        recipe.data.end_seconds,
+        card,
+    )
+
+
+def with_results(checkpoint: Checkpoint, progress: Progress, bits: float | None, whole: bool) -> Checkpoint:
+    """The checkpoint with what the training came to in its card."""
+    results = {
+        "steps": progress.step,
+        "minutes": round(progress.seconds / 60, 2),
+        "samples": progress.samples,
+        "bits_per_sample": None if bits is None else round(bits, 4),
+        "scored": "all held-out audio" if whole else "a part of the held-out audio",
+        "hardware": _hardware(),
+        "threads": torch.get_num_threads(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "version": __version__,
+    }
+    return replace(checkpoint, card={**checkpoint.card, **results})
+
+
+def load_into(network: Network, checkpoint: Checkpoint) -> None:
+    """Give `network` the checkpoint's weights."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.from_numpy(checkpoint.tensors[name].astype(np.float32)))
+
+
+def write_previews(folder: Path, checkpoint: Checkpoint, settings: TrainSettings) -> None:
+    """A clip per value of the first label (one clip if there is none), all of the recipe's seed."""
+    from audio_gen.sampler.model import Model
+
+    if not settings.preview_seconds:
+        return
+    model = Model(checkpoint)
+    first = next(iter(model.labels.items()), None)
+    wanted = [{}] if first is None else [{first[0]: value} for value in first[1][:16]]
+    clips = model.generate(settings.preview_seconds, labels=wanted, seed=settings.seed)
+    for labels, clip in zip(wanted, clips, strict=True):
+        name = "-".join(labels.values()) or "preview"
+        safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+        tags = {"comment": f"audio_gen {__version__} preview, seed {settings.seed}"}
+        with AudioWriter(folder / f"{safe}.wav", model.sample_rate, tags=tags, force=True) as writer:
+            writer.write(clip)
+
+
+def _hardware() -> str:
+    """Processor and the cores this training may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores" if not torch.cuda.is_available() else f"{name}, {torch.cuda.get_device_name()}"

@@ -1,0 +1,91 @@
+"""One training step: loss in bits per sample, gradient, update, average."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from audio_gen.data.batches import Batch
+from audio_gen.network import Network, NetworkState
+from audio_gen.recipe import TrainSettings
+from audio_gen.training.state import TrainingState
+
+BITS = 1.0 / math.log(2.0)
+SPIKE = 3.0
+"""A step whose loss exceeds the running mean by this many bits is not taken."""
+
+
+def loss_bits(network: Network, batch: Batch, carried: NetworkState, device: torch.device) -> tuple[Tensor, NetworkState]:
+    """Mean bits per sample over the batch's real samples, and the state after it."""
+    inputs, targets, real, fresh, labels = (
+        torch.from_numpy(array).to(device)
+        for array in (batch.inputs, batch.targets, batch.real, batch.fresh, batch.labels)
+    )
+    curves = None if batch.curves is None else torch.from_numpy(batch.curves).to(device)
+    # Curves come crop by crop, so the position that chooses their frames starts at each crop.
+    state = NetworkState(0, carried.keep(~fresh).tiers)
+    logits, state = network(inputs, state, labels, curves)
+    # Time-major is how the network leaves them in memory: this way nothing is copied.
+    logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)
+    losses = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none")
+    weights = real.reshape(-1).float()
+    return (losses * weights).sum() / weights.sum().clamp(min=1.0) * BITS, state.detach()
+
+
+def take_step(state: TrainingState, batch: Batch, settings: TrainSettings, rate: float, autocast: torch.autocast) -> float:
+    """Learn from one batch at learning rate `rate`. Returns the loss in bits per sample; NaN if not finite.
+
+    A step with a loss or gradient that is not finite, or a loss far above the running mean, changes no weight
+    and drops the carried state, which may hold the damage.
+    """
+    network, progress = state.network, state.progress
+    device = next(network.parameters()).device
+    with autocast:
+        loss, carried = loss_bits(network, batch, state.carried, device)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+    bits = loss.item()
+    spike = progress.smooth_loss is not None and bits > progress.smooth_loss + SPIKE
+    if not (math.isfinite(bits) and math.isfinite(norm.item())) or spike:
+        state.carried = network.start(len(batch.fresh))
+        progress.skipped += 1
+        state.optimiser.zero_grad()
+        return bits
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    state.optimiser.step()
+    state.optimiser.zero_grad()
+    state.carried = carried
+    progress.smooth_loss = bits if progress.smooth_loss is None else 0.98 * progress.smooth_loss + 0.02 * bits
+    progress.samples += int(np.count_nonzero(batch.real))
+    average(state, settings.ema)
+    return bits
+
+
+@torch.no_grad()
+def average(state: TrainingState, decay: float) -> None:
+    """Move the averaged parameters towards the present ones; early on faster, so that the start is forgotten."""
+    decay = min(decay, (1.0 + state.progress.step) / (10.0 + state.progress.step))
+    torch._foreach_lerp_(state.average, list(state.network.parameters()), 1.0 - decay)
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """Rate at `progress` in [0, 1] of the run: linear warm-up, plateau, linear fall to 0."""
+    if progress < settings.warmup:
+        return settings.learning_rate * progress / settings.warmup
+    left = (1.0 - progress) / settings.decay if settings.decay else 1.0
+    return settings.learning_rate * min(1.0, max(0.0, left))
+
+
+def make_optimiser(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); biases and embeddings are not decayed."""
+    matrices = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Linear)}
+    decayed = [parameter for parameter in network.parameters() if id(parameter) in matrices]
+    free = [parameter for parameter in network.parameters() if id(parameter) not in matrices]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
