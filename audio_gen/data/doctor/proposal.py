@@ -157,8 +157,9 @@ def labels(findings: Findings) -> Iterator[Advice]:
         yield Advice(
             "unmatched",
             "warning",
-            f"{count(len(unmatched), 'name')} of {len(names.values)} do not fit "
-            f"{json.dumps(names.pattern)}: rename them, or give their labels with data.labels_csv.",
+            f"{count(len(unmatched), 'name')} of {len(names.values)} do not fit {json.dumps(names.pattern)}: "
+            f"they would {'be left out' if group_template(findings) else 'have no labels'}. Rename them, or "
+            "give their fields with data.labels_csv.",
             unmatched,
         )
     fields = label_names(findings)
