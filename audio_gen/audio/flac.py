@@ -57,9 +57,8 @@ class _Bytes:
 
 def _with_total(head: bytes | bytearray, total: int) -> bytes:
     old = int.from_bytes(head[_TOTAL_AT : _TOTAL_AT + 5], "big") >> 36 << 36
-    return (
-        bytes(head[:_TOTAL_AT]) + (old | total % (1 << 36)).to_bytes(5, "big") + bytes(head[_TOTAL_AT + 5 :])
-    )
+    count = (old | total % (1 << 36)).to_bytes(5, "big")
+    return bytes(head[:_TOTAL_AT]) + count + bytes(head[_TOTAL_AT + 5 :])
 
 
 class _Encoder:
