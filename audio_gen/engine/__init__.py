@@ -1,0 +1,5 @@
+"""The compiled sampler: the network a second time, in C, fast enough to play. Needs no torch."""
+
+from audio_gen.engine.engine import DrawSettings, Engine, State
+
+__all__ = ["DrawSettings", "Engine", "State"]

@@ -1,0 +1,170 @@
+"""The shared library, its structures and functions, by ctypes (which releases the GIL meanwhile)."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.engine.build import library_name
+from audio_gen.errors import EngineError
+from audio_gen.shape import NetworkShape
+
+VERSION = 1  # ENGINE_VERSION of engine.h
+MAX_TIERS = 8
+NOT_FINITE = 2
+REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
+
+
+class CShape(ctypes.Structure):
+    """struct Shape of engine.h."""
+
+    _fields_ = [
+        ("levels", ctypes.c_int32),
+        ("tiers", ctypes.c_int32),
+        ("kernel_size", ctypes.c_int32),
+        ("dilation_cycle", ctypes.c_int32),
+        ("skip_channels", ctypes.c_int32),
+        ("head_channels", ctypes.c_int32),
+        ("condition_channels", ctypes.c_int32),
+        ("curve_channels", ctypes.c_int32),
+        ("hop", ctypes.c_int32),
+        *((name, ctypes.c_int32 * MAX_TIERS) for name in ("layers", "channels", "pool")),
+    ]
+
+
+DRAW = np.dtype([("temperature", "f4"), ("top_p", "f4"), ("min_p", "f4"), ("top_k", "i4")])
+"""struct Draw of engine.h."""
+
+
+class CWork(ctypes.Structure):
+    """struct Work of engine.h."""
+
+    _fields_ = [
+        ("origin", ctypes.c_int64),
+        ("position", ctypes.c_int64),
+        ("steps", ctypes.c_int64),
+        ("streams", ctypes.c_int32),
+        ("state", ctypes.c_void_p),
+        ("last", ctypes.c_void_p),
+        ("condition", ctypes.c_void_p),
+        ("curves", ctypes.c_void_p),
+        ("curve_frames", ctypes.c_int64),
+        ("known", ctypes.c_void_p),
+        ("coins", ctypes.c_void_p),
+        ("draws", ctypes.c_void_p),
+        ("drawn", ctypes.c_void_p),
+        ("logits", ctypes.c_void_p),
+    ]
+
+
+def library_path() -> Path:
+    """Where the installation puts the compiled engine."""
+    return Path(__file__).parent / library_name()
+
+
+@cache
+def load_library(path: Path) -> ctypes.CDLL:
+    """The library, its functions typed. Raises EngineError if missing, foreign or of another version."""
+    if not path.exists():
+        raise EngineError(f"{path}: the engine is not compiled; {REMEDY}")
+    try:
+        library = ctypes.CDLL(str(path))
+        version = library.audio_gen_version()
+    except (OSError, AttributeError) as error:
+        reason = str(error).replace("\n", " ")
+        raise EngineError(f"{path}: not a library for this machine ({reason}); {REMEDY}") from None
+    if version != VERSION:
+        raise EngineError(f"{path}: compiled from other sources (version {version}, not {VERSION}); {REMEDY}")
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    library.audio_gen_isa.restype = ctypes.c_char_p
+    library.audio_gen_weight_count.restype = size
+    library.audio_gen_weight_count.argtypes = [ctypes.POINTER(CShape)]
+    library.audio_gen_network.restype = pointer
+    library.audio_gen_network.argtypes = [ctypes.POINTER(CShape), pointer, ctypes.c_int32]
+    library.audio_gen_free.argtypes = [pointer]
+    library.audio_gen_free.restype = None
+    library.audio_gen_state_count.restype = size
+    library.audio_gen_state_count.argtypes = [pointer]
+    library.audio_gen_run.argtypes = [pointer, ctypes.POINTER(CWork)]
+    library.audio_gen_draw.argtypes = [pointer, pointer, pointer, ctypes.c_float]
+    return library
+
+
+def usable_isas(library: ctypes.CDLL) -> list[str]:
+    """Names of the instruction sets that the library has and this machine can run, best first."""
+    return [name for index, name in enumerate(_isas(library)) if library.audio_gen_isa_usable(index)]
+
+
+def _isas(library: ctypes.CDLL) -> list[str]:
+    names: list[str] = []
+    while (name := library.audio_gen_isa(len(names))) is not None:
+        names.append(name.decode())
+    return names
+
+
+def choose_isa(library: ctypes.CDLL, wanted: str | None) -> tuple[int, str]:
+    """Index and name of the set to run: `wanted`, else $AUDIO_GEN_ISA, else the best. Raises EngineError."""
+    wanted = wanted or os.environ.get("AUDIO_GEN_ISA") or None
+    usable = usable_isas(library)
+    if wanted is not None and wanted not in usable:
+        raise EngineError(f"instruction set {wanted} (AUDIO_GEN_ISA): this machine has {', '.join(usable)}")
+    name = wanted or usable[0]
+    return _isas(library).index(name), name
+
+
+class CNetwork:
+    """A network inside the library. Keeps the packed weights alive."""
+
+    def __init__(
+        self, library: ctypes.CDLL, shape: NetworkShape, weights: NDArray[np.float32], isa: int
+    ) -> None:
+        self._library, self._weights, self._handle = library, weights, None
+        c_shape = _c_shape(shape)
+        wanted = library.audio_gen_weight_count(ctypes.byref(c_shape))
+        if wanted != weights.size:
+            raise EngineError(f"engine reads {wanted} weights, the packing has {weights.size}; {REMEDY}")
+        self._handle = library.audio_gen_network(ctypes.byref(c_shape), weights.ctypes.data, isa)
+        if not self._handle:
+            raise MemoryError("the engine's network")
+        self.state_count: int = library.audio_gen_state_count(self._handle)
+
+    def __del__(self) -> None:
+        if self._handle:
+            self._library.audio_gen_free(self._handle)
+
+    def run(self, work: CWork) -> int:
+        """Do one call's work; releases the GIL. Returns the library's result, 0 if all went well."""
+        result: int = self._library.audio_gen_run(self._handle, ctypes.byref(work))
+        if result not in (0, NOT_FINITE):
+            raise MemoryError("the engine's working memory")
+        return result
+
+    def draw(self, logits: NDArray[np.float32], draw: NDArray[Any], coin: float) -> int:
+        """One draw from `logits` (levels,) by `draw` (1,) of DRAW; -1 if one of them is not finite."""
+        token: int = self._library.audio_gen_draw(self._handle, logits.ctypes.data, draw.ctypes.data, coin)
+        return token
+
+
+def _c_shape(shape: NetworkShape) -> CShape:
+    def per_tier(values: Sequence[int]) -> Any:
+        return (ctypes.c_int32 * MAX_TIERS)(*values)
+
+    return CShape(
+        levels=shape.levels,
+        tiers=shape.tiers,
+        kernel_size=shape.kernel_size,
+        dilation_cycle=shape.dilation_cycle,
+        skip_channels=shape.skip_channels,
+        head_channels=shape.head_channels,
+        condition_channels=shape.condition_channels if shape.conditioned else 0,
+        curve_channels=shape.curve_channels,
+        hop=shape.hop,
+        layers=per_tier(shape.layers),
+        channels=per_tier(shape.channels),
+        pool=per_tier(shape.pool),
+    )

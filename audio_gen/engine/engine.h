@@ -1,0 +1,131 @@
+/* The compiled sampler: shapes, packed weights, state, and the functions the library exports.
+
+   Words: a *stream* is one running generation; a *tier* runs once per `period` samples; a *frame* of a tier is one
+   of its steps; *row* is one (stream, frame) pair inside a block of work. All arrays are float32. Vectors of C
+   channels are stored padded with zeros to a multiple of 16 channels. */
+#ifndef AUDIO_GEN_ENGINE_H
+#define AUDIO_GEN_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    ENGINE_VERSION = 1, /* of everything in this header and of the order of the packed weights */
+    MAX_TIERS = 8,
+    MAX_LEVELS = 1024,
+    MAX_TAPS = 8,  /* largest kernel size */
+    MAX_ROWS = 64, /* rows of one block of work */
+    PAD = 16,      /* channels are padded to a multiple of this */
+    PANEL = 64     /* outputs whose weights lie side by side */
+};
+
+/* What the network looks like; the caller has checked every number. */
+typedef struct {
+    int32_t levels, tiers, kernel_size, dilation_cycle, skip_channels, head_channels;
+    int32_t condition_channels; /* 0: neither labels nor curves */
+    int32_t curve_channels;     /* 0: no curves */
+    int32_t hop;                /* samples per curve frame */
+    int32_t layers[MAX_TIERS], channels[MAX_TIERS], pool[MAX_TIERS]; /* tiers fastest first; pool[k]: tier k to k + 1 */
+} Shape;
+
+/* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 16, 32 or 48);
+   a panel holds, for each input in turn, the weights to its outputs. */
+typedef struct {
+    const float *weight;
+    int32_t inputs;
+    int32_t outputs; /* padded */
+} Matrix;
+
+/* One gated residual layer. Gate outputs are interleaved: 16 of tanh, the 16 of sigmoid that belong to them, ... */
+typedef struct {
+    Matrix tap[MAX_TAPS]; /* oldest first: C to 2 C */
+    const float *bias;    /* of the taps */
+    Matrix condition;     /* D to 2 C */
+    Matrix skip;          /* C to S; no weight: absent */
+    Matrix residual;      /* C to C; no weight: absent */
+    const float *residual_bias;
+    int32_t dilation;
+    int32_t ring;             /* frames of history kept: a power of two, at least (K - 1) dilation */
+    size_t history;           /* where in a stream's state the ring starts */
+    size_t conditioned_bias;  /* where in a stream's state bias + condition c is kept */
+} Layer;
+
+typedef struct {
+    int32_t channels, padded;
+    int32_t period;             /* samples per frame */
+    int32_t pool;               /* frames of the next faster tier per frame (0 in tier 0) */
+    int32_t layer_count;
+    Layer *layers;
+    const float *down_bias;     /* C_k */
+    Matrix *down;               /* per slot: C_(k-1) to C_k */
+    const float *up_bias;       /* pool rows of C_(k-1) */
+    Matrix *up;                 /* per slot: C_k to C_(k-1) */
+    size_t gathering, output;   /* where in a stream's state down's unfinished sum and the last output are */
+} Tier;
+
+typedef struct {
+    Shape shape;
+    int32_t isa;
+    int32_t condition_padded, skip_padded, head_padded;
+    const float *embedding; /* (levels, C_0) */
+    Matrix curve;           /* curve channels to D */
+    const float *skip_bias; /* the sum over the layers */
+    const float *hidden_bias, *logits_bias;
+    Matrix hidden, logits;
+    Tier tiers[MAX_TIERS];
+    size_t weight_count;    /* floats in the packed weights */
+    size_t state_count;     /* floats of state per stream */
+} Network;
+
+typedef struct {
+    float temperature; /* 0: the most likely token */
+    float top_p, min_p;
+    int32_t top_k; /* 0: all */
+} Draw;
+
+/* One call's work. Arrays with a row per stream start at the first stream of this call. */
+typedef struct {
+    int64_t origin;      /* absolute position at which the streams were started, with silent history */
+    int64_t position;    /* absolute position of the first step of this call */
+    int64_t steps;
+    int32_t streams;
+    float *state;            /* (streams, state_count), 64-byte aligned, zero at the start */
+    uint16_t *last;          /* (streams): the token before each stream's next one; updated */
+    const float *condition;  /* (streams, condition_padded): labels' embeddings + curve bias, or null */
+    const float *curves;     /* (streams, curve_frames, curve_channels) or null */
+    int64_t curve_frames;
+    const uint16_t *known;   /* (streams, steps): tokens fed; null: draw them */
+    const float *coins;      /* (streams, steps), in [0, 1); used when drawing */
+    const Draw *draws;       /* (streams); used when drawing */
+    uint16_t *drawn;         /* (streams, steps); used when drawing */
+    float *logits;           /* (streams, steps, levels) or null */
+} Work;
+
+enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+
+EXPORT int32_t audio_gen_version(void);
+EXPORT const char *audio_gen_isa(int32_t isa);      /* its name, best first; null past the last */
+EXPORT int32_t audio_gen_isa_usable(int32_t isa);   /* does this machine have it? */
+EXPORT size_t audio_gen_weight_count(const Shape *shape);
+/* Null if memory is short. The weights (64-byte aligned) stay the caller's and must outlive the network. */
+EXPORT Network *audio_gen_network(const Shape *shape, const float *weights, int32_t isa);
+EXPORT void audio_gen_free(Network *network);
+EXPORT size_t audio_gen_state_count(const Network *network);
+EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
+EXPORT int32_t audio_gen_draw(const Network *network, float *logits, const Draw *draw, float coin);
+
+/* The same, compiled once per instruction set. */
+typedef struct {
+    int32_t (*run)(const Network *network, const Work *work);
+    int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
+} Kernels;
+
+extern const Kernels engine_baseline, engine_avx2, engine_avx512;
+
+#endif
