@@ -48,7 +48,7 @@ def random_tensors(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dic
             values *= 0.1
         elif not name.startswith(("embedding", "labels")):
             values /= np.sqrt(size[1])
-        if ".residual." in name or ".skip." in name:  # a tier adds up all its layers
+        if ".residual." in name or ".skip." in name:  # a tier adds up its layers
             values *= 3.0 / np.sqrt(shape.layers[int(name.split(".")[1])])
         if name == "head.logits.weight":
             values *= 1.5
