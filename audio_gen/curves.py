@@ -79,7 +79,7 @@ def unscale_pitch(values: ArrayLike) -> Floats:
 def extract_curves(
     waveform: ArrayLike, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80
 ) -> Floats:
-    """Curves (frames, channels) of a waveform (time,): time / hop frames, rounded up; channels as `names`.
+    """Curves (frames, channels) of a waveform (time,): time / hop frames, rounded up; channels in order.
 
     `pitch` needs librosa. Raises ControlError for an unknown name, MissingExtraError without librosa.
     """

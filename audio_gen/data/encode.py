@@ -87,6 +87,6 @@ def _half(rows: NDArray[np.float32]) -> bytes:
 
 def _clipped(block: NDArray[np.float32], codec: Codec, previous: float) -> int:
     if codec.pre_emphasis:
-        before = np.concatenate([np.float32([previous]), block[:-1]])
-        block = block - np.float32(codec.pre_emphasis) * before
+        before = np.concatenate([np.array([previous], np.float32), block[:-1]])
+        return int(np.count_nonzero(np.abs(block - codec.pre_emphasis * before) > 1.0))
     return int(np.count_nonzero(np.abs(block) > 1.0))

@@ -159,7 +159,7 @@ class _Build:
                     where = self._recipe.data.source
                     raise DataError(f"{where}: no training file has the label {name!r}; check data.pattern")
                 if unused and clips[split]:
-                    report.warnings.append(f"label {name!r}: {lack} for {', '.join(unused)}")
+                    report.warnings.append(f"label {name!r}: {lack} for {_some(unused, len(unused))}")
         report.hash = self._hash()
 
     def _check_any(self, train: int) -> None:
@@ -298,9 +298,12 @@ def _feed(digest: hashlib.blake2b, value: Any) -> None:
 def _warnings(table: sqlite3.Connection) -> Iterator[str]:
     for kind, count in table.execute("SELECT kind, count(*) FROM notes GROUP BY kind ORDER BY min(rowid)"):
         rows = table.execute("SELECT source FROM notes WHERE kind = ? ORDER BY rowid LIMIT ?", (kind, _SHOWN))
-        names = [name for (name,) in rows]
-        more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
-        yield f"{kind}: {', '.join(names)}{more}"
+        yield f"{kind}: {_some([name for (name,) in rows], count)}"
+
+
+def _some(names: list[str], count: int) -> str:
+    more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _make_folder(path: Path) -> None:

@@ -121,14 +121,16 @@ def _open(path: Path, sample_rate: int) -> sqlite3.Connection:
 def register(survey: sqlite3.Connection, found: Iterable[tuple[str, int, int, str | None]]) -> None:
     """Bring the table up to date with the folder: (source, size, mtime_ns, why it is excluded or None) each.
 
-    New and changed files lose their facts, vanished ones their row; the rest stays.
+    New and changed files lose their facts, vanished ones their row; the rest stays. What was unusable is looked
+    at again, since a decoder or a permission may be there now.
     """
     with survey:
         survey.execute("UPDATE files SET seen = 0")
         survey.executemany(
             """INSERT INTO files (source, size, mtime_ns, excluded, seen) VALUES (?, ?, ?, ?, 1)
             ON CONFLICT (source) DO UPDATE SET
-                digest = CASE WHEN size = excluded.size AND mtime_ns = excluded.mtime_ns THEN digest END,
+                digest = CASE WHEN size = excluded.size AND mtime_ns = excluded.mtime_ns
+                    AND unusable IS NULL THEN digest END,
                 size = excluded.size, mtime_ns = excluded.mtime_ns, excluded = excluded.excluded, seen = 1""",
             found,
         )
