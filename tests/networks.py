@@ -38,7 +38,7 @@ def network_settings(
 
 
 def random_tensors(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dict[str, NDArray[np.float32]]:
-    """Weights by name, float32: unit-variance inputs give about unit-variance outputs, logits spread by about 2."""
+    """Weights by name, float32, that keep activations near unit variance; logits spread by about 2."""
     shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)
     generator = np.random.default_rng(seed)
     tensors = {}
