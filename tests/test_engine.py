@@ -418,6 +418,23 @@ def test_the_environment_chooses_the_instruction_set(monkeypatch):
 
 
 @pytest.mark.slow
+def test_another_compiler_gives_the_same_bits(tmp_path, monkeypatch):
+    pytest.importorskip("ziglang")
+    from audio_gen.engine.build import build
+
+    zig = [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]
+    library = build(tmp_path / "zig.so", compiler=zig)
+    monkeypatch.setattr("audio_gen.engine.engine.library_path", lambda: library)
+    others = {name: Case(name) for name in NETWORKS}
+    monkeypatch.undo()
+    coins = coins_of(11, 3, 200)
+    for name, other in others.items():
+        case = Case(name)
+        assert np.array_equal(other.logits(), case.logits())
+        assert np.array_equal(other.sample(coins), case.sample(coins))
+
+
+@pytest.mark.slow
 def test_the_sanitizers_find_nothing(tmp_path):
     """The other tests of this file, on a library compiled with the address and undefined-behaviour checks."""
     from audio_gen.engine.build import build, find_compiler

@@ -18,8 +18,15 @@ SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
 
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
 ISA_FLAGS = {
-    "avx512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
-    "avx2": ["-march=x86-64-v3"],
+    "avx512": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512cd",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mprefer-vector-width=512",
+    ],
+    "avx2": ["-mavx2"],
     "baseline": [],
 }
 
@@ -41,7 +48,7 @@ def find_compiler() -> list[str] | None:
         if shutil.which(name):
             return [name]
     if importlib.util.find_spec("ziglang"):
-        return [sys.executable, "-m", "ziglang", "cc"]
+        return [sys.executable, "-m", "ziglang", "cc", "-mcpu=baseline"]  # its default is this very machine
     return None
 
 
