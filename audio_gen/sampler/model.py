@@ -281,6 +281,19 @@ def bundled() -> list[str]:
     return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
 
 
+def find(name_or_path: str | Path) -> Path:
+    """The checkpoint file of a bundled model, a run folder, or a path. Raises CheckpointError."""
+    path = Path(name_or_path)
+    if str(name_or_path) in bundled():
+        return PRETRAINED / f"{name_or_path}{SUFFIX}"
+    if path.is_dir():
+        return path / f"model{SUFFIX}"
+    if not path.exists() and path.suffix != SUFFIX:
+        known = ", ".join(bundled()) or "none"
+        raise CheckpointError(f"{name_or_path}: neither a bundled model ({known}) nor a checkpoint file")
+    return path
+
+
 def load(name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1) -> Model:
     """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
 
@@ -288,12 +301,5 @@ def load(name_or_path: str | Path, *, engine: Literal["compiled", "reference"] =
     Traceback (most recent call last):
     audio_gen.errors.CheckpointError: no-such-model: neither a bundled model (...) nor a checkpoint file
     """
-    path = Path(name_or_path)
-    if str(name_or_path) in bundled():
-        path = PRETRAINED / f"{name_or_path}{SUFFIX}"
-    elif path.is_dir():
-        path = path / f"model{SUFFIX}"
-    elif not path.exists() and path.suffix != SUFFIX:
-        known = ", ".join(bundled()) or "none"
-        raise CheckpointError(f"{name_or_path}: neither a bundled model ({known}) nor a checkpoint file")
+    path = find(name_or_path)
     return Model(load_checkpoint(path), engine=engine, threads=threads, name=path.stem if path.stem != "model" else "")

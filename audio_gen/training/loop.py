@@ -66,7 +66,17 @@ class Training:
     Raises RecipeError, DataError, CheckpointError, OutputError, SettingError.
     """
 
-    def __init__(self, recipe: Recipe, store: Store, run: Path, *, device: str = "cpu", resume: bool = False) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        run: Path,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+        force: bool = False,
+    ) -> None:
+        """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not."""
         self.recipe, self.store, self.run = recipe, store, run
         self.settings = recipe.train
         if not store.clips("train"):
@@ -86,12 +96,17 @@ class Training:
         )
         run.mkdir(parents=True, exist_ok=True)
         resume_file = run / saved.FILE
-        if resume_file.exists():
+        if resume_file.exists() and not (force and not resume):
             if not resume:
                 raise OutputError(f"{run}: holds a training already; --resume continues it, --force starts afresh")
             saved.load_state(resume_file, self.state)
         self.metrics = Metrics(run / "metrics.jsonl", self.state.progress.metrics_bytes)
         self._averaged = Network(network.shape).to(self.device)  # the weights as they are saved and played
+
+    @property
+    def autocast_enabled(self) -> bool:
+        """Whether matrix multiplies run in bfloat16."""
+        return bool(self.autocast._enabled)
 
     @property
     def progress(self) -> Progress:

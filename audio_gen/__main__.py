@@ -1,0 +1,5 @@
+"""`python -m audio_gen` is `audio-gen`."""
+
+from audio_gen.cli import main
+
+main()

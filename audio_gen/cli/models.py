@@ -1,0 +1,97 @@
+"""Verbs on models: models, info, evaluate."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audio_gen.cli.options import ModelName, Quiet
+from audio_gen.cli.progress import Live, clock
+
+AsJson = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
+
+
+def models(as_json: AsJson = False) -> None:
+    """List the models that come with the package.
+
+    Example: audio-gen models
+    """
+    from audio_gen.sampler.model import PRETRAINED, bundled
+    from audio_gen.checkpoint import SUFFIX, load_checkpoint
+
+    found = {name: load_checkpoint(PRETRAINED / f"{name}{SUFFIX}") for name in bundled()}
+    if as_json:
+        print(json.dumps({name: dict(checkpoint.card) for name, checkpoint in found.items()}, indent=1))
+        return
+    for name, checkpoint in found.items():
+        print(f"{name}: {checkpoint.card.get('description', '')} {checkpoint.card.get('licence', '')}, {checkpoint.card.get('credit', '')}")
+        for label, values in checkpoint.shape.labels.items():
+            print(f"    --label {label}={'|'.join(values)}")
+
+
+def info(model: ModelName, as_json: AsJson = False) -> None:
+    """Print a model's card: what it is, what it was trained on, how good and how big it is.
+
+    Example: audio-gen info drums
+    """
+    from audio_gen.sampler.model import find
+
+    from audio_gen.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(find(model))
+    shape = checkpoint.shape
+    facts: dict[str, Any] = {
+        "hash": checkpoint.hash,
+        "sample_rate": checkpoint.sample_rate,
+        "levels": checkpoint.codec.levels,
+        "pre_emphasis": checkpoint.codec.pre_emphasis,
+        "parameters": checkpoint.parameters,
+        "multiply_accumulates_per_sample": round(shape.macs_per_sample),
+        "receptive_field": shape.receptive_field,
+        "labels": {name: list(values) for name, values in shape.labels.items()},
+        "curves": list(checkpoint.curves),
+    }
+    if as_json:
+        print(json.dumps({**checkpoint.card, **facts, "network": shape.to_dict()}, indent=1))
+        return
+    for key, value in {**checkpoint.card, **facts}.items():
+        if key in ("recipe", "store") or value in ("", None, [], {}):
+            continue
+        if key == "receptive_field":
+            value = f"{value} samples, {1000 * value / checkpoint.sample_rate:.0f} ms"
+        elif isinstance(value, dict):
+            value = ", ".join(f"{name} {'|'.join(part) if isinstance(part, list) else part}" for name, part in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}" if value >= 100_000 else value
+        print(f"{key.replace('_', ' '):32} {value}")
+
+
+def evaluate(
+    model: ModelName,
+    data: Annotated[Path, typer.Argument(help="Token store, run folder, audio file, or folder of recordings.", show_default=False)],
+    split: Annotated[str, typer.Option(help="Part of a store: valid, train or all.")] = "valid",
+    max_seconds: Annotated[float | None, typer.Option(help="Score an evenly spread part of this length, seconds.", show_default=False)] = None,
+    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Score simple predictors beside the model.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Bits per sample of a model on any audio, by label and overall, beside simple baselines.
+
+    Example: audio-gen evaluate drums recordings/
+    """
+    from audio_gen.evaluation.likelihood import evaluate as score
+    from audio_gen.sampler import load
+
+    loaded = load(model, threads=threads)
+    with Live(quiet) as live:
+
+        def show(done: float, total: float) -> None:
+            share = done / total if total else None
+            live.show(share, f"scoring  {clock(done)} of {clock(total)} of audio")
+
+        result = score(
+            loaded, data, split=split, max_seconds=max_seconds, baselines=baselines, threads=threads, progress=show
+        )
+    print(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())

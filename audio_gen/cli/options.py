@@ -1,0 +1,55 @@
+"""Options that several verbs share, spelled once."""
+
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audio_gen.errors import MissingExtraError, SettingError
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a TOML file.", show_default=False)]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Bundled model (see `audio-gen models`), checkpoint or run folder.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as train.steps=10. Repeatable.", show_default=False),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", metavar="FOLDER", help="Run folder.  [default: runs/RECIPE-NAME]", show_default=False)
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only errors.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the work.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.  [default: all]", show_default=False)]
+Device = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, mps, or auto: the fastest there is. Only cpu is tested.")
+]
+
+
+def parse_labels(given: Iterable[str]) -> dict[str, str]:
+    """{"drum": "kick"} from ["drum=kick"]. Raises SettingError."""
+    labels: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise SettingError(f"--label {text}: must be NAME=VALUE, such as drum=kick")
+        if name in labels:
+            raise SettingError(f"--label {name} is given twice")
+        labels[name] = value
+    return labels
+
+
+def need(*packages: str, verb: str) -> None:
+    """Check that the optional packages of a verb are installed. Raises MissingExtraError."""
+    for package in packages:
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                raise
+            raise MissingExtraError(
+                f"{verb} needs {package}, which is not installed; run: pip install 'audio-gen[train]'"
+            ) from None

@@ -1,0 +1,97 @@
+"""Verbs on whole experiments: batch, page, run."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audio_gen.cli.options import Device, Force, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
+from audio_gen.cli.progress import Live, clock, say
+
+if TYPE_CHECKING:
+    from audio_gen.recipe import Recipe
+
+
+def batch(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    model: Annotated[str | None, typer.Option(help="Model to play.  [default: the run's own]", show_default=False)] = None,
+    overrides: Overrides = None,
+    force: Force = False,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Render every [[generate]] table of a recipe; what is there already is skipped.
+
+    Example: audio-gen batch recipes/drums.toml --model drums --run runs/drums
+    """
+    from audio_gen.recipe import load_recipe
+
+    settings = load_recipe(recipe, overrides or [])
+    folder = run or Path("runs") / settings.name
+    render(settings, folder, model or str(folder), force, threads, quiet)
+    print(folder / "clips")
+
+
+def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int, quiet: bool) -> None:
+    """Render the clips of `recipe` into `folder`."""
+    from audio_gen.batch import run_batch
+    from audio_gen.data.store import Store
+    from audio_gen.sampler import load
+
+    store = Store(folder / "store") if (folder / "store").exists() else None
+    loaded = load(model, threads=threads)
+    with Live(quiet) as live:
+
+        def show(done: int, total: int, seconds: float) -> None:
+            live.show(done / total if total else None, f"rendering  {done} of {total} clips  {clock(seconds)} of audio")
+
+        rendered = run_batch(recipe, loaded, store, folder, progress=show, force=force)
+    say(f"rendered {rendered.made} clips into {folder / 'clips'}, {rendered.skipped} were there already", quiet)
+
+
+def page(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with clips.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.  [default: RUN/page]", show_default=False),
+    ] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Put the audio into the page: one file to send around.")] = False,
+) -> None:
+    """Make a listening page of a run's clips: one static HTML file.
+
+    Example: audio-gen page runs/drums
+    """
+    from audio_gen.pages.listening import write_page
+
+    print(write_page(run, audio="embed" if embed else "link", output=output))
+
+
+def run(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Train afresh even if the run holds another training.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    jobs: Jobs = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Everything from the folder of recordings to the listening page. What is current is skipped.
+
+    Example: audio-gen run recipes/drums.toml --set data.source=recordings/ --set train.minutes=60
+    """
+    from audio_gen.cli.data import prepare_store
+    from audio_gen.cli.train import train_run
+    from audio_gen.pages.listening import write_page
+    from audio_gen.recipe import load_recipe
+
+    settings = load_recipe(recipe, overrides or [])
+    folder = run or Path("runs") / settings.name
+    need("torch", "matplotlib", verb="run")
+    prepare_store(settings, folder, jobs, quiet)
+    (folder / "recipe.json").write_text(json.dumps(settings.to_dict(), indent=1) + "\n", encoding="utf-8")
+    train_run(settings, folder, resume=True, force=force, device=device, threads=threads, quiet=quiet)
+    render(settings, folder, str(folder), force=False, threads=threads or 1, quiet=quiet)
+    print(write_page(folder))

@@ -1,0 +1,96 @@
+"""The verb train."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audio_gen.cli.options import Device, Force, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
+from audio_gen.cli.progress import Live, clock, say
+
+if TYPE_CHECKING:
+    from audio_gen.evaluation.baselines import Baseline
+    from audio_gen.recipe import Recipe
+    from audio_gen.training.loop import Report
+
+
+def train(
+    recipe: RecipePath,
+    run: RunFolder = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the last training stopped.")] = False,
+    force: Force = False,
+    device: Device = "auto",
+    threads: Threads = None,
+    jobs: Jobs = 1,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model on a folder of recordings; prepares them first. Ctrl-C saves, --resume continues.
+
+    Example: audio-gen train recipes/drums.toml --set train.minutes=60
+    """
+    from audio_gen.cli.data import prepare_store
+    from audio_gen.recipe import load_recipe
+
+    settings = load_recipe(recipe, overrides or [])
+    folder = run or Path("runs") / settings.name
+    need("torch", "matplotlib", verb="train")
+    prepare_store(settings, folder, jobs, quiet)
+    train_run(settings, folder, resume=resume, force=force, device=device, threads=threads, quiet=quiet)
+    print(folder / "model.safetensors")
+
+
+def train_run(
+    recipe: "Recipe", folder: Path, *, resume: bool, force: bool, device: str, threads: int | None, quiet: bool
+) -> bool:
+    """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
+    import torch
+
+    from audio_gen.data.store import Store
+    from audio_gen.evaluation.likelihood import store_baselines
+    from audio_gen.training.loop import Training
+
+    if threads:
+        torch.set_num_threads(threads)
+    store = Store(folder / "store")
+    training = Training(recipe, store, folder, device=device, resume=resume, force=force)
+    if training.done >= 1.0:
+        say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
+        return False
+    baselines = store_baselines(store, cache=folder / "baselines.json")
+    shape = training.state.network.shape
+    parameters = sum(parameter.numel() for parameter in training.state.network.parameters())
+    say(
+        f"training {recipe.name}: {parameters:,} parameters, hears {1000 * shape.receptive_field / store.sample_rate:.0f} ms, "
+        f"{training.device.type}, {'bfloat16' if training.autocast_enabled else 'float32'}, {torch.get_num_threads()} threads"
+        + (f", from step {training.progress.step}" if training.progress.step else ""),
+        quiet,
+    )
+    say(_table(baselines), quiet)
+    with Live(quiet) as live:
+        try:
+            training.train(baselines, lambda report: _show(live, report, store.sample_rate))
+        except KeyboardInterrupt:
+            live.say(f"stopped at step {training.progress.step} and saved; --resume continues")
+            raise
+    return True
+
+
+def _table(baselines: "list[Baseline]") -> str:
+    scores = ", ".join(f"{baseline.name} {baseline.bits_per_sample:.2f}" for baseline in baselines)
+    return f"to beat, in bits per sample on held-out audio: {scores}"
+
+
+def _show(live: Live, report: "Report", sample_rate: int) -> None:
+    heard = clock(report.samples / sample_rate)
+    text = f"step {report.step:,}  {report.loss:.3f} bits  {heard} of audio  {report.samples_per_second:,.0f} samples/s"
+    if report.message:
+        live.say(f"note: {report.message}")
+    elif report.valid is not None:
+        live.say(
+            f"step {report.step:,}: {report.valid:.3f} bits per sample on held-out audio, {report.loss:.3f} on training audio, "
+            f"{heard} heard, {report.samples_per_second:,.0f} samples/s"
+            + (f", {clock(report.seconds_left)} left" if report.seconds_left else "")
+        )
+    else:
+        live.show(report.done, text, report.seconds_left)
