@@ -79,7 +79,7 @@ def unscale_pitch(values: ArrayLike) -> Floats:
 def extract_curves(
     waveform: ArrayLike, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80
 ) -> Floats:
-    """Curves (frames, channels) of a waveform (time,): time / hop frames, rounded up; channels in order.
+    """Curves (frames, channels) of a waveform (time,): time / hop frames, rounded up.
 
     `pitch` needs librosa. Raises ControlError for an unknown name, MissingExtraError without librosa.
     """
@@ -88,7 +88,7 @@ def extract_curves(
 
 
 class CurveExtractor:
-    """Curves of a waveform that comes in blocks, in constant memory. How it is cut into blocks changes nothing.
+    """Curves of a waveform that comes in blocks, in constant memory. How it is cut changes nothing.
 
     Work is done in segments of about 10 s, each measured with enough context on both sides. Loudness and mel
     are what they would be without segments; pitch is tracked through 0.5 s of context.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from audio_gen.errors import MissingExtraError, SettingError
 
 R = TypeVar("R")
+_ROUNDS = 4  # chunks per process: few enough to spare hand-overs, enough to even out long and short files
 
 
 class Run:
@@ -18,8 +19,14 @@ class Run:
     def __call__(self, function: Callable[..., R], arguments: list[Any]) -> Iterable[R]:
         if self._parallel is None:
             return (function(*each) for each in arguments)
-        made: list[R] = self._parallel(self._delayed(function)(*each) for each in arguments)
-        return made
+        size = max(1, -(-len(arguments) // (self.jobs * _ROUNDS)))
+        chunks = (arguments[start : start + size] for start in range(0, len(arguments), size))
+        made: list[list[R]] = self._parallel(self._delayed(_each)(function, chunk) for chunk in chunks)
+        return [result for results in made for result in results]
+
+
+def _each(function: Callable[..., R], arguments: list[Any]) -> list[R]:
+    return [function(*each) for each in arguments]
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def open_survey(folder: Path, sample_rate: int) -> sqlite3.Connection:
 
 
 def _open(path: Path, sample_rate: int) -> sqlite3.Connection:
-    survey = sqlite3.connect(path, timeout=2.0, isolation_level="IMMEDIATE")
+    survey = sqlite3.connect(path, timeout=0.1, isolation_level="IMMEDIATE")
     try:
         survey.execute("PRAGMA locking_mode = EXCLUSIVE")
         survey.execute("PRAGMA temp_store = FILE")
@@ -121,8 +121,8 @@ def _open(path: Path, sample_rate: int) -> sqlite3.Connection:
 def register(survey: sqlite3.Connection, found: Iterable[tuple[str, int, int, str | None]]) -> None:
     """Bring the table up to date with the folder: (source, size, mtime_ns, why it is excluded or None) each.
 
-    New and changed files lose their facts, vanished ones their row; the rest stays. What was unusable is looked
-    at again, since a decoder or a permission may be there now.
+    New and changed files lose their facts, vanished ones their row; the rest stays. What was unusable is
+    looked at again, since a decoder or a permission may be there now.
     """
     with survey:
         survey.execute("UPDATE files SET seen = 0")
