@@ -31,6 +31,7 @@ PITCH_RANGE = (50.0, 2100.0)
 Floats = NDArray[np.float32]
 _SEGMENT_SECONDS = 10.0
 _PITCH_CONTEXT = 0.5  # seconds either side; the pitch tracker's memory is far shorter
+_PITCH_STEP = 0.25  # semitones between candidates; the tracker's time goes with the inverse square
 
 
 def curve_channels(names: Sequence[str], mel_bands: int) -> int:
@@ -196,16 +197,26 @@ def _pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int) -> Float
     except ImportError:
         raise MissingExtraError("the pitch curve needs librosa: pip install 'audio-gen[train]'") from None
     size = _pitch_window(rate)
-    context = min(round(_PITCH_CONTEXT * rate) // hop, margin - -(-size // 2 // hop))
-    start = (margin - context) * hop + hop // 2 - size // 2  # windows are centred on their frames
-    part = wave[start : start + (frames + 2 * context - 1) * hop + size]
-    if not np.any(part):  # silence has no pitch, and the tracker no answer
-        return np.zeros((frames, 2), np.float32)
-    low, high = PITCH_RANGE
+    rows = np.zeros((frames, 2), np.float32)
+    sounding = np.flatnonzero(wave)
+    # Digital silence has no pitch, and the tracker no answer; tracking is slow, so it sees what sounds alone.
+    context = round(_PITCH_CONTEXT * rate) // hop
+    if not len(sounding):
+        return rows
+    first = max(margin - context, int(sounding[0]) // hop)
+    last = min(margin + frames + context, int(sounding[-1]) // hop + 1)
+    if first >= margin + frames or last <= margin:
+        return rows
+    start = first * hop + hop // 2 - size // 2  # windows are centred on their frames
+    part = np.pad(wave, size)[start + size : start + size + (last - first - 1) * hop + size]
+    low, high = PITCH_RANGE[0], min(PITCH_RANGE[1], rate / 4.0)
     hertz, _, _ = librosa.pyin(
-        part, fmin=low, fmax=min(high, rate / 4.0), sr=rate, frame_length=size, hop_length=hop, center=False
-    )
-    return scale_pitch(hertz[context : context + frames])
+        part, fmin=low, fmax=high, sr=rate, frame_length=size, hop_length=hop, center=False,
+        resolution=_PITCH_STEP,
+    )  # fmt: skip
+    begin, end = max(first, margin), min(last, margin + frames)
+    rows[begin - margin : end - margin] = scale_pitch(hertz[begin - first : end - first])
+    return rows
 
 
 @dataclass(frozen=True)
