@@ -31,6 +31,7 @@ PITCH_RANGE = (50.0, 2100.0)
 Floats = NDArray[np.float32]
 _SEGMENT_SECONDS = 10.0
 _PITCH_CONTEXT = 0.5  # seconds either side; the pitch tracker's memory is far shorter
+_PITCH_LEAP = 35.92  # octaves per second, as Mauch and Dixon have it
 _PITCH_STEP = 0.25  # semitones between candidates; the tracker's time goes with the inverse square
 
 
@@ -210,9 +211,10 @@ def _pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int) -> Float
     start = first * hop + hop // 2 - size // 2  # windows are centred on their frames
     part = np.pad(wave, size)[start + size : start + size + (last - first - 1) * hop + size]
     low, high = PITCH_RANGE[0], min(PITCH_RANGE[1], rate / 4.0)
+    leap = min(_PITCH_LEAP, 0.9 * math.log2(high / low) * rate / hop)  # a frame may not leap past the range
     hertz, _, _ = librosa.pyin(
         part, fmin=low, fmax=high, sr=rate, frame_length=size, hop_length=hop, center=False,
-        resolution=_PITCH_STEP,
+        resolution=_PITCH_STEP, max_transition_rate=leap,
     )  # fmt: skip
     begin, end = max(first, margin), min(last, margin + frames)
     rows[begin - margin : end - margin] = scale_pitch(hertz[begin - first : end - first])

@@ -150,6 +150,15 @@ def test_pitch_is_found_in_tune_and_silence_has_none() -> None:
     assert (pitch[-10:] == 0.0).all()
 
 
+@pytest.mark.parametrize(("samples", "hop"), [(0, 64), (1, 256), (40_000, 16_384), (200, 7)])
+def test_curves_of_any_length_and_hop(samples: int, hop: int) -> None:
+    wave = np.zeros(samples, np.float32)
+    wave[samples // 3 :: 1000] = 1.0
+    curves = extract_curves(wave, RATE, ["pitch", "mel", "loudness"], hop, 8)
+    assert curves.shape == (-(-samples // hop), 11)
+    assert np.isfinite(curves).all() and (np.abs(curves) < 4).all()
+
+
 def test_scales_invert() -> None:
     decibels = np.linspace(-80, 6, 50)
     np.testing.assert_allclose(unscale_decibels(scale_decibels(decibels)), decibels, atol=1e-4)
