@@ -1,0 +1,73 @@
+"""Every command and every Python example of the README runs as it stands there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK = [
+    "--set", "train.minutes=1", "--set", "train.steps=2", "--set", "train.preview_seconds=0.0",
+    "--set", "generate.0.seconds=0.05", "--set", "generate.0.clips=1", "--set", "generate.1.seconds=0.05",
+]  # fmt: skip
+"""What an hour of training becomes here."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.partition(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [part for part in parts if part.startswith("audio-gen ")]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    """A folder as its reader has it: the recipes, and recordings named like those of the drums recipe."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    coins = np.random.default_rng(0)
+    for number, name in enumerate(f"{a}_vl{v}_rr{r}" for a in ("ks", "sc", "hc") for v in (1, 2) for r in (1, 2, 3)):
+        hit = coins.normal(size=3000) * np.exp(-np.arange(3000) / (300 + 100 * (number % 5))) * 0.2
+        path = folder / "recordings" / "oh" / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, hit, 16_000)
+    return folder
+
+
+def test_the_readme_has_commands():
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command: str, desk: Path):
+    shown, _, target = command.partition(" > ")
+    words = shlex.split(shown)[1:]
+    if words[0] == "run":
+        words += QUICK
+    done = subprocess.run([sys.executable, "-m", "audio_gen", *words], cwd=desk, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    if target:
+        (desk / target).write_bytes(done.stdout)
+        assert soundfile.info(desk / target).frames > 0
+    else:
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("example", blocks("python"))
+def test_python_example(example: str):
+    exec(compile(example, "README.md", "exec"), {})
+
+
+def test_ci_runs_the_two_commands_the_readme_gives():
+    for marker in ("command:sound", "command:test"):
+        assert README.count(f"<!-- {marker} -->\n```sh\n") == 1
+        assert marker in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
