@@ -24,7 +24,7 @@ Tokens = NDArray[np.uint16]  # (time,), in [0, levels)
 
 @dataclass(frozen=True)
 class Codec:
-    """How waveforms become tokens. Equal settings give equal tokens on every machine.
+    """How waveforms become tokens. Equal settings decode tokens to equal samples on every machine.
 
     Raises SettingError for settings outside their range.
 
@@ -71,7 +71,8 @@ class Codec:
         x = np.clip(x, -1.0, 1.0)
         mu = self.levels - 1
         compressed = np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
-        return np.floor((compressed + 1.0) / 2.0 * mu + 0.5).astype(np.uint16)
+        tokens: Tokens = np.floor((compressed + 1.0) / 2.0 * mu + 0.5).astype(np.uint16)
+        return tokens
 
     def decode(self, tokens: ArrayLike, previous: float = 0.0) -> Waveform:
         """Waveform of `tokens` (time,): the middle of each token's interval.
@@ -82,8 +83,11 @@ class Codec:
         if self.pre_emphasis:
             # A recursive filter: each sample needs the one before it, so plain Python is the honest loop.
             a = self.pre_emphasis
-            x = np.fromiter(accumulate(x.tolist(), lambda y, value: value + a * y, initial=previous), float)[1:]
-        return x.astype(np.float32)
+            x = np.fromiter(accumulate(x.tolist(), lambda y, value: value + a * y, initial=previous), float)[
+                1:
+            ]
+        waveform: Waveform = x.astype(np.float32)
+        return waveform
 
     def round_trip(self, waveform: ArrayLike) -> Waveform:
         """`waveform` as it sounds through this codec: the reference that generated audio is heard against."""
@@ -96,7 +100,7 @@ def _amplitudes(levels: int) -> NDArray[np.float64]:
     machines; rounding to float32 multiples of 2**-30 makes the table the same everywhere."""
     mu = levels - 1
     compressed = np.arange(levels) / mu * 2.0 - 1.0
-    x = np.sign(compressed) * np.expm1(np.abs(compressed) * np.log1p(mu)) / mu
+    x: NDArray[np.float64] = np.sign(compressed) * np.expm1(np.abs(compressed) * np.log1p(mu)) / mu
     x[levels // 2] = 0.0  # true digital silence; the interval of this token contains 0
     x = np.rint(x * 2.0**30) / 2.0**30
     x.setflags(write=False)

@@ -37,17 +37,18 @@ class NetworkShape:
     def __post_init__(self) -> None:
         tiers = len(self.layers)
         sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
-        sizes += [*self.layers, *self.channels]
+        sizes += [*self.layers, *self.channels, *self.pool]
+        widths = [self.skip_channels, self.curve_channels, self.condition_channels]
         if (
             tiers == 0
             or len(self.channels) != tiers
             or len(self.pool) != tiers - 1
             or any(not isinstance(size, int) or not 1 <= size <= 1 << 20 for size in sizes)
+            or any(not isinstance(width, int) or not 0 <= width <= 1 << 20 for width in widths)
             or any(pool < 2 for pool in self.pool)
             or max(self.layers) > 1000
             or self.dilation_cycle > 24
             or not 2 <= self.kernel_size <= 64
-            or min(self.skip_channels, self.curve_channels, self.condition_channels) < 0
             or (self.curve_channels and self.hop % prod(self.pool))
             or (self.conditioned and self.condition_channels < 1)
         ):
@@ -99,8 +100,12 @@ class NetworkShape:
     def macs_per_sample(self) -> float:
         """Multiply-accumulates per generated sample; the embedding is a row gather, conditioning is per frame."""
         total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
-        for tier, (layers, width, pooling) in enumerate(zip(self.layers, self.channels, self.pooling, strict=True)):
-            per_layer = 2 * width * width * self.kernel_size + (self.skip_channels * width if tier == 0 else 0)
+        for tier, (layers, width, pooling) in enumerate(
+            zip(self.layers, self.channels, self.pooling, strict=True)
+        ):
+            per_layer = 2 * width * width * self.kernel_size + (
+                self.skip_channels * width if tier == 0 else 0
+            )
             residuals = sum(self.has_residual(tier, layer) for layer in range(layers)) * width * width
             resampling = 2 * self.pool[tier - 1] * self.channels[tier - 1] * width if tier else 0
             total += (layers * per_layer + residuals + resampling) / pooling

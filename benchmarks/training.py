@@ -63,7 +63,7 @@ def rows(network: Network, tokens: Tensor) -> Tensor:
         return F.pad(fast, (0, 0, tier.pool - 1, 0))[:, : fast.shape[1]]
 
     last = _tiers(network, network.embedding(tokens), layer, down, up)
-    return network.head["logits"](F.relu(network.head["hidden"](F.relu(last))))
+    return network.head(last)
 
 
 def convolutions(network: Network, tokens: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ def convolutions(network: Network, tokens: Tensor) -> Tensor:
         return F.pad(fast, (tier.pool - 1, 0))[:, :, : fast.shape[2]]
 
     last = _tiers(network, network.embedding(tokens).transpose(1, 2), layer, down, up)
-    hidden = F.relu(linear(network.head["hidden"], F.relu(last)))
-    return linear(network.head["logits"], hidden).transpose(1, 2)
+    hidden = F.relu(linear(network.head.hidden, F.relu(last)))
+    return linear(network.head.logits, hidden).transpose(1, 2)
 
 
 def _tiers(network: Network, a: Tensor, layer, down, up) -> Tensor:  # type: ignore[no-untyped-def]
@@ -133,7 +133,7 @@ def make_step(network: Network, forward: Forward, tokens: Tensor, half: bool) ->
 def randomised(shape: NetworkShape) -> Network:
     """Weights that make the head's logits depend on everything, so that the error means something."""
     network = Network(shape)
-    torch.nn.init.normal_(network.head["logits"].weight, std=shape.head_channels**-0.5)
+    torch.nn.init.normal_(network.head.logits.weight, std=shape.head_channels**-0.5)
     return network
 
 
@@ -162,7 +162,9 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> N
         steps[label] = make_step(network, forward, tokens, half)
         if compile_too and label == "time-major, bf16":
             compiled = torch.compile(network)
-            steps[label + ", compiled"] = make_step(network, lambda _, given, run=compiled: run(given)[0], tokens, True)
+            steps[label + ", compiled"] = make_step(
+                network, lambda _, given, run=compiled: run(given)[0], tokens, True
+            )
             errors[label + ", compiled"] = float("nan")
     assert reference is not None
     errors["time-major, bf16"] = (late - reference).abs().max().item()
@@ -185,11 +187,15 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> N
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9, help="steps of each formulation (default 9)")
     parser.add_argument("--compile", action="store_true", help="also torch.compile (a minute each)")
-    parser.add_argument("--plain-allocator", action="store_true", help="leave the C library's allocator as it is")
+    parser.add_argument(
+        "--plain-allocator", action="store_true", help="leave the C library's allocator as it is"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if not options.plain_allocator:

@@ -9,7 +9,9 @@ from audio_gen.shape import NetworkShape
 
 SHAPES = {
     "classic": NetworkShape(256, (6,), (8,), dilation_cycle=3, skip_channels=12, head_channels=16),
-    "classic-k3": NetworkShape(256, (4,), (8,), dilation_cycle=2, kernel_size=3, skip_channels=8, head_channels=16),
+    "classic-k3": NetworkShape(
+        256, (4,), (8,), dilation_cycle=2, kernel_size=3, skip_channels=8, head_channels=16
+    ),
     "one-tier-no-skip": NetworkShape(512, (5,), (8,), dilation_cycle=5, head_channels=16),
     "two-tiers": NetworkShape(256, (2, 3), (8, 12), (3,), head_channels=16),
     "three-tiers": NetworkShape(256, (2, 2, 3), (8, 12, 16), (4, 2), head_channels=16),

@@ -5,6 +5,7 @@ and a dilated convolution is a few matrix multiplies without copies.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,9 @@ class Layer(nn.Module):
         self.dilation = shape.dilation(layer)
         self.taps = shape.kernel_size
         self.dilated = nn.Linear(self.taps * width, 2 * width)
-        self.condition = nn.Linear(shape.condition_channels, 2 * width, bias=False) if shape.conditioned else None
+        self.condition = (
+            nn.Linear(shape.condition_channels, 2 * width, bias=False) if shape.conditioned else None
+        )
         self.residual = nn.Linear(width, width) if shape.has_residual(tier, layer) else None
         self.skip = nn.Linear(width, shape.skip_channels) if tier == 0 and shape.skip_channels else None
 
@@ -66,14 +69,18 @@ class Layer(nn.Module):
         time = a.shape[0]
         # Under autocast the matrix multiplies read bfloat16: cast once, not once per tap. The residual stream
         # itself keeps its precision.
-        dtype = torch.get_autocast_dtype(a.device.type) if torch.is_autocast_enabled(a.device.type) else a.dtype
+        dtype = (
+            torch.get_autocast_dtype(a.device.type) if torch.is_autocast_enabled(a.device.type) else a.dtype
+        )
         heard = torch.cat([history.to(dtype), a.to(dtype)])
         z: Tensor | None = None
         weights = self.dilated.weight.chunk(self.taps, dim=1)
         for tap, weight in enumerate(weights):
             newest = tap == self.taps - 1
             part = F.linear(
-                heard[tap * self.dilation : tap * self.dilation + time], weight, self.dilated.bias if newest else None
+                heard[tap * self.dilation : tap * self.dilation + time],
+                weight,
+                self.dilated.bias if newest else None,
             )
             z = part if z is None else z + part
         assert z is not None
@@ -99,9 +106,14 @@ class Tier(nn.Module):
         self.down = nn.Linear(self.pool * self.faster_width, self.width) if tier else None
         self.up = nn.Linear(self.width, self.pool * self.faster_width) if tier else None
 
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers, first to last."""
+        return cast(list[Layer], list(self.layers))
+
     def start(self, batch: int, like: Tensor, phase: int = 0) -> TierState:
         """The state before faster frame `phase`: silence, which is all zeros."""
-        histories = tuple(like.new_zeros(layer.memory, batch, self.width) for layer in self.layers)  # type: ignore[operator]
+        histories = tuple(like.new_zeros(layer.memory, batch, self.width) for layer in self.stack)
         if self.down is None:
             return TierState(histories)
         # The first slow frame is complete at fast frame pool - 1; until then the faster tier hears nothing.
@@ -135,7 +147,7 @@ class Tier(nn.Module):
         """Run the layers over (time, batch, channels): last residual stream, skip sum if any, new histories."""
         skips: Tensor | None = None
         kept: list[Tensor] = []
-        for layer, history in zip(self.layers, histories, strict=True):
+        for layer, history in zip(self.stack, histories, strict=True):
             a, skip, history = layer(a, history, condition)
             kept.append(history)
             if skip is not None:

@@ -8,6 +8,7 @@ chunks, and single steps are the same code and give the same logits.
 
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,20 @@ class NetworkState:
         return NetworkState(self.position, tiers)
 
 
+class Head(nn.Module):
+    """Two layers from the streams to the logits."""
+
+    def __init__(self, shape: NetworkShape) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(shape.head_inputs, shape.head_channels)
+        self.logits = nn.Linear(shape.head_channels, shape.levels)
+
+    def forward(self, a: Tensor) -> Tensor:
+        """(..., head_inputs) to (..., levels)."""
+        logits: Tensor = self.logits(F.relu(self.hidden(F.relu(a))))
+        return logits
+
+
 class Network(nn.Module):
     """A causal dilated convolution network in tiers over `shape.levels` tokens.
 
@@ -72,23 +87,23 @@ class Network(nn.Module):
         self.shape = shape
         self.embedding = nn.Embedding(shape.levels, shape.channels[0])
         self.labels = nn.ModuleDict(
-            {name: nn.Embedding(len(values) + 1, shape.condition_channels) for name, values in shape.labels.items()}
-        )
-        self.curves = nn.Linear(shape.curve_channels, shape.condition_channels) if shape.curve_channels else None
-        self.tiers = nn.ModuleList(Tier(shape, tier) for tier in range(shape.tiers))
-        self.head = nn.ModuleDict(
             {
-                "hidden": nn.Linear(shape.head_inputs, shape.head_channels),
-                "logits": nn.Linear(shape.head_channels, shape.levels),
+                name: nn.Embedding(len(values) + 1, shape.condition_channels)
+                for name, values in shape.labels.items()
             }
         )
+        self.curves = (
+            nn.Linear(shape.curve_channels, shape.condition_channels) if shape.curve_channels else None
+        )
+        self.tiers = nn.ModuleList(Tier(shape, tier) for tier in range(shape.tiers))
+        self.head = Head(shape)
         self._initialise()
 
     def _initialise(self) -> None:
         """Unit-variance streams at the start: every layer adds a little, none drowns the others."""
-        for tier in self.tiers:
-            depth = len(tier.layers)  # type: ignore[arg-type]
-            for layer in tier.layers:  # type: ignore[union-attr]
+        for tier in self.stack:
+            depth = len(tier.stack)
+            for layer in tier.stack:
                 nn.init.zeros_(layer.dilated.bias)
                 nn.init.normal_(layer.dilated.weight, std=layer.dilated.in_features**-0.5)
                 for out in (layer.residual, layer.skip):
@@ -101,8 +116,13 @@ class Network(nn.Module):
                 if link is not None:
                     nn.init.normal_(link.weight, std=link.in_features**-0.5)
                     nn.init.zeros_(link.bias)
-        nn.init.zeros_(self.head["logits"].weight)
-        nn.init.zeros_(self.head["logits"].bias)
+        nn.init.zeros_(self.head.logits.weight)
+        nn.init.zeros_(self.head.logits.bias)
+
+    @property
+    def stack(self) -> list[Tier]:
+        """The tiers, fastest first."""
+        return cast(list[Tier], list(self.tiers))
 
     @property
     def receptive_field(self) -> int:
@@ -117,7 +137,7 @@ class Network(nn.Module):
         """
         like = self.embedding.weight
         phases = [position // pooling for pooling in (1, *self.shape.pooling)]
-        tiers = tuple(tier.start(batch, like, phase) for tier, phase in zip(self.tiers, phases, strict=False))  # type: ignore[operator]
+        tiers = tuple(tier.start(batch, like, phase) for tier, phase in zip(self.stack, phases, strict=False))
         return NetworkState(position, tiers)
 
     def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
@@ -128,7 +148,9 @@ class Network(nn.Module):
         if not self.shape.conditioned:
             return None
         if labels is None:
-            labels = torch.zeros(batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device)
+            labels = torch.zeros(
+                batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device
+            )
         frames = self.embedding.weight.new_zeros(1, batch, self.shape.condition_channels)
         for column, embedding in enumerate(self.labels.values()):
             frames = frames + embedding(labels[:, column])
@@ -159,8 +181,8 @@ class Network(nn.Module):
         # Down: the input of every tier, each pooled from the faster one.
         inputs = [self.embedding(tokens.transpose(0, 1))]
         pending: list[Tensor | None] = [None]
-        for tier, before in zip(self.tiers[1:], state.tiers[1:], strict=True):
-            pooled, left = tier.gather(inputs[-1], before.pending)  # type: ignore[operator]
+        for tier, before in zip(self.stack[1:], state.tiers[1:], strict=True):
+            pooled, left = tier.gather(inputs[-1], _known(before.pending))
             inputs.append(pooled)
             pending.append(left)
 
@@ -170,10 +192,10 @@ class Network(nn.Module):
         skips: Tensor | None = None
         queue: Tensor | None = None
         for number in reversed(range(self.shape.tiers)):
-            tier, a = self.tiers[number], inputs[number]
+            tier, a = self.stack[number], inputs[number]
             if slower is not None:
-                link = self.tiers[number + 1]
-                heard, queue = link.spread(slower, state.tiers[number + 1].queue, a.shape[0])  # type: ignore[operator]
+                link, ready = self.stack[number + 1], state.tiers[number + 1].queue
+                heard, queue = link.spread(slower, _known(ready), a.shape[0])
                 after[-1] = TierState(after[-1].histories, after[-1].pending, queue)
                 a = a + heard
             pooling = prod(self.shape.pool[:number])
@@ -181,7 +203,7 @@ class Network(nn.Module):
             slower, skips, histories = tier(a, state.tiers[number].histories, steer)
             after.append(TierState(histories, pending[number]))
 
-        logits = self.head["logits"](F.relu(self.head["hidden"](F.relu(slower if skips is None else skips))))
+        logits: Tensor = self.head(_known(slower) if skips is None else skips)
         return logits.transpose(0, 1), NetworkState(ended, tuple(reversed(after)))
 
     def _steer(self, frames: Tensor | None, first: int, last: int, pooling: int) -> Condition | None:
@@ -190,3 +212,9 @@ class Network(nn.Module):
             return None if frames is None else Condition(frames, None)
         ends = torch.arange(first + 1, last + 1, device=frames.device) * pooling - 1
         return Condition(frames, (ends // self.shape.hop).clamp(max=frames.shape[0] - 1))
+
+
+def _known(tensor: Tensor | None) -> Tensor:
+    """A part of the state that every tier but the fastest has."""
+    assert tensor is not None
+    return tensor
