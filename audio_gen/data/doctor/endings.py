@@ -51,9 +51,7 @@ def cut_or_tight(findings: Findings) -> Iterator[Advice]:
     """Clips that stop before their sound does. Cut off: unlike all the others of the folder."""
     # An offset, which has advice of its own, makes the ends look loud.
     sounding = [
-        f
-        for f in findings.usable
-        if f.peak >= 0.001 and f.seconds >= 0.05 and abs(f.offset) <= 0.05 * f.peak
+        f for f in findings.usable if f.peak >= 0.001 and f.seconds >= 0.05 and abs(f.offset) <= 0.05 * f.peak
     ]
     if not sounding:
         return

@@ -1,5 +1,4 @@
-"""Which field of the names explains how loud the recordings are: the speaker, the microphone, the player's "
-"hand."""
+"""Which field of the names explains how loud the recordings are: speaker, microphone, the player's hand."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,12 +18,19 @@ class LevelField:
     name: str
     peaks: dict[str, float]
     """Median peak per value."""
+    loudest: dict[str, float]
+    """Largest peak per value: what a gain per value is set by."""
     share: float
     ratio: float
     """Loudest value's median peak over the quietest's."""
     follows: bool
-    """The values are numbers and the level rises or falls with them: dynamics, which no gain may level "
-    "out."""
+    """The values are numbers and the level rises or falls with them: dynamics, which no gain may level out."""
+
+    @property
+    def stray(self) -> str | None:
+        """The value whose loudest take stands farthest above its usual ones, if more than four times."""
+        far = max(self.peaks, key=lambda value: self.loudest[value] / self.peaks[value])
+        return far if self.loudest[far] > 4.0 * self.peaks[far] else None
 
 
 def level_fields(files: Sequence[FileFacts], names: Names) -> list[LevelField]:
@@ -46,9 +52,10 @@ def _level_field(files: Sequence[FileFacts], names: Names, field: NameField) -> 
     total = sum((peak - middle) ** 2 for peak in everything)
     between = sum(len(logs) * (fmean(logs) - middle) ** 2 for logs in groups.values())
     peaks = {value: float(median(map(exp, groups[value]))) for value in field.counts if value in groups}
+    loudest = {value: exp(max(groups[value])) for value in peaks}
     ratio = max(peaks.values()) / min(peaks.values())
     follows = (field.role == "velocity" and ratio > 1.5) or _monotone(peaks)
-    return LevelField(field.name, peaks, between / total if total > 0 else 0.0, ratio, follows)
+    return LevelField(field.name, peaks, loudest, between / total if total > 0 else 0.0, ratio, follows)
 
 
 def _monotone(peaks: dict[str, float]) -> bool:

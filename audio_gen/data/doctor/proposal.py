@@ -203,7 +203,9 @@ def recipe_tables(source: str, findings: Findings, advice: Sequence[Advice]) -> 
     if exclude := _exclude(advice):
         lines += ["exclude = [", *(f"    {_toml(glob.escape(name))}," for name in exclude), "]"]
     by = next((field for field in findings.levels if field.share >= 0.4 and field.ratio >= 4), None)
-    gain = f"{{{by.name}}}" if by and "levels-by-field" in codes else "dataset"
+    gain = "dataset"
+    if by and "levels-by-field" in codes:
+        gain = "file" if by.stray else f"{{{by.name}}}"
     lines.append(f"gain = {_toml(gain)}")
     if codes & {"one-file-a-class", "few-files"}:
         lines += ['split = "time"', "gap_seconds = 5.0"]

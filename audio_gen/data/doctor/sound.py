@@ -7,6 +7,7 @@ from statistics import median
 from audio_gen.codec import Codec
 from audio_gen.data.doctor.endings import fades_into_dither
 from audio_gen.data.doctor.findings import Advice, Findings, count, files_of
+from audio_gen.data.doctor.levels import LevelField
 from audio_gen.data.doctor.measure import FileFacts
 
 
@@ -113,8 +114,7 @@ def levels(findings: Findings) -> Iterator[Advice]:
             "levels-by-field",
             "warning",
             f"Levels differ {by_field.ratio:.0f} times by {{{by_field.name}}} (median peaks: {listed}): "
-            f"with one gain for all, the quietest would use {codes} of 256 codes and hiss. "
-            f'Use data.gain = "{{{by_field.name}}}".',
+            f"with one gain for all, the quietest would use {codes} of 256 codes and hiss. {_remedy(by_field)}",
         )
     rest = sounding[1:] if outlier else sounding
     if rest[0].peak < 0.5 and not (by_field and not dynamics):
@@ -135,6 +135,17 @@ def levels(findings: Findings) -> Iterator[Advice]:
             f'{count(len(over))} with samples beyond full scale: any data.gain but "none" brings them down.',
             files_of(over),
         )
+
+
+def _remedy(field: LevelField) -> str:
+    """A gain per value, or per file where a value's loudest take would hold its others down."""
+    stray = field.stray
+    if stray is None:
+        return f'Use data.gain = "{{{field.name}}}".'
+    return (
+        f"One take of {stray} peaks at {field.loudest[stray]:.2f} and would keep the others quiet, so not a "
+        f'gain per {field.name}: use data.gain = "file".'
+    )
 
 
 def _codes(peak: float) -> int:
