@@ -244,8 +244,20 @@ def test_one_file_is_read_labelled_and_levelled_by_the_same_rules(folder: Path, 
 def test_a_subset_is_spread_evenly_and_always_the_same(folder: Path, tmp_path: Path) -> None:
     rules, store = made(folder, tmp_path / "store")
     tiny = model(rules)
-    one, two = (evaluate(tiny, store.path, split="all", max_seconds=1.5, baselines=False) for _ in range(2))
+    told: list[tuple[int, int, str]] = []
+    one, two = (
+        evaluate(
+            tiny,
+            store.path,
+            split="all",
+            max_seconds=1.5,
+            baselines=False,
+            progress=lambda *state: told.append(state),
+        )
+        for _ in range(2)
+    )
     assert one == two
+    assert told[-1] == (one.samples, one.samples, "scoring")
     assert 0.5 < one.seconds <= 1.5 and {"kick", "snare"} <= {score.value for score in one.labels}
     whole = evaluate(tiny, store.path, split="all", max_seconds=1e6, baselines=False)
     assert figures(whole) == figures(evaluate(tiny, store.path, split="all", baselines=False))
@@ -372,12 +384,15 @@ def test_data_that_is_none(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.wav").write_text("this is no sound")
     (tmp_path / "notes.txt").write_text("nor is this")
+    record(tmp_path / "run" / "previews" / "kick.wav", 0.1, 1)
+    (tmp_path / "run" / "recipe.json").write_text("{}")
     cases: list[tuple[str, type[Exception], str]] = [
         ("nowhere", DataError, "no such file or folder"),
         ("empty", DataError, "holds no audio files"),
         ("texts", DataError, "nothing is left to score"),
         ("texts/a.wav", AudioFileError, "a.wav"),
         ("notes.txt", AudioFileError, "convert it"),
+        ("run", DataError, "store.*prepare it"),
     ]
     for name, kind, words in cases:
         with pytest.raises(kind, match=words) as error:

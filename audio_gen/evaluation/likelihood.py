@@ -230,7 +230,7 @@ def _yardstick_notes(material: Material, yardstick: Yardstick) -> Iterator[str]:
     if yardstick.fitted_on == "scored audio":
         yield (
             "there is no training split, so the baselines were fitted to the very audio that they are judged "
-            "by; that flatters them, and the model's real lead is larger."
+            "by, which flatters them: on new audio they would do worse."
         )
     elif material.split != "valid":
         yield (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_gen.audio import SUFFIXES, find_audio
+from audio_gen.checkpoint import SUFFIX
 from audio_gen.controls import FieldPattern, LabelRule, curve_channels, fill, template_fields
 from audio_gen.data.plan import FILE
 from audio_gen.data.prepare import Progress, prepare
@@ -25,6 +26,7 @@ from audio_gen.sampler.model import Model
 SPLITS = ("valid", "train", "all")
 RECORDINGS = "recordings"
 _GAIN = "gain_group"
+_OF_RUNS = ("recipe.json", f"model{SUFFIX}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def open_material(model: Model, data: Path, split: str, progress: Progress | Non
         raise DataError(f"{data}: no such file or folder; give recordings, a token store or a run folder")
     if (data / MANIFEST).is_file():
         yield _of_store(model, Store(data), split, None)
-    elif (data / "store" / MANIFEST).is_file():
+    elif (data / "store" / MANIFEST).is_file() or any((data / name).is_file() for name in _OF_RUNS):
+        # A run holds audio too, but made by its model: a run whose store is missing must not be scored on that.
         yield _of_store(model, Store(data / "store"), split, data / "baselines.json")
     else:
         with tempfile.TemporaryDirectory(prefix="audio-gen-", ignore_cleanup_errors=True) as folder:

@@ -107,11 +107,11 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(evaluation: Evaluation) -> Iterator[str]:
-    kind = {"valid": "held-out clips", "train": "training clips", "recordings": "recordings"}
-    clips = kind.get(evaluation.split, "clips, training and held-out")
+    kinds = {"valid": "held-out clip", "train": "training clip", "recordings": "recording"}
+    kind = kinds.get(evaluation.split, "training or held-out clip")
     yield f"{evaluation.model} on {evaluation.data}"
     yield (
-        f"{len(evaluation.clips):,} {clips}, {evaluation.seconds:,.1f} s at {evaluation.sample_rate:,} Hz, "
+        f"{_count(len(evaluation.clips), kind)}, {evaluation.seconds:,.1f} s at {evaluation.sample_rate:,} Hz, "
         f"{evaluation.levels} levels"
     )
     yield ""
@@ -174,7 +174,7 @@ def meaning(evaluation: Evaluation) -> str:
 
 def _label_table(label: str, scores: list[LabelScore]) -> Iterator[str]:
     yield label
-    rows = [(score.value, score.bits_per_sample, f"{score.clips:,} clips") for score in scores]
+    rows = [(score.value, score.bits_per_sample, _count(score.clips, "clip")) for score in scores]
     yield from _table(rows[:SHOWN])
     yield from _more(len(scores))
 
@@ -184,6 +184,10 @@ def _table(rows: list[tuple[str, float, str]]) -> Iterator[str]:
     width = max(len(name) for name, _, _ in rows)
     for name, bits, remark in rows:
         yield f"  {name:<{width}}  {bits:5.2f}  {remark}".rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _more(count: int) -> Iterator[str]:
