@@ -1,8 +1,11 @@
 """Training batches: streams that read clips side by side, crop after crop, with the past carried along.
 
 Each stream takes a clip at random, starts at a random place, and reads up to `walk` crops in a row, so that the
-network state it ends one crop with is the left context of the next. What it reads is a pure function of
-(seed, stream, how many clips it has taken), so a stopped training goes on with the very same batches.
+network state it ends one crop with is the left context of the next. Every token of every clip is read equally
+often: short clips are read whole, long ones through a window that may hang over both ends.
+
+What a stream reads is a pure function of (seed, stream, how many clips it has taken), so a stopped training goes
+on with the very same batches.
 """
 
 from collections.abc import Sequence
@@ -53,8 +56,12 @@ class Readers:
     def __init__(self, store: Store, settings: TrainSettings) -> None:
         self._store, self._settings = store, settings
         self._clips: Sequence[Clip] = store.clips("train")
-        lengths = np.array([clip.length for clip in self._clips], np.float64)
-        self._cumulative = np.cumsum(lengths) / lengths.sum()
+        self._span = settings.walk * settings.crop
+        # Curve frames are read whole: with curves, streams start on frames.
+        self._unit = store.hop if store.curves else 1
+        # A short clip is read whole whenever it is taken, a long one about span / length of it.
+        turns = [self._places(clip.length) * self._unit / self._span for clip in self._clips]
+        self._cumulative = np.cumsum(turns) / np.sum(turns)
         self._labels = np.array([label_indices(clip.labels, store.labels) for clip in self._clips], np.int64)
         self._labels = self._labels.reshape(len(self._clips), len(store.labels))
         self.readers = [Reader() for _ in range(settings.batch_size)]
@@ -82,35 +89,42 @@ class Readers:
                 heard[row, 0] = tokens[start - 1]
             heard[row, 1 : 1 + stop - start] = tokens[start:stop]
             real[row, : stop - start] = True
-            if not self._is_hidden(row, reader):
-                labels[row] = self._labels[reader.clip]
+            labels[row] = self._labels[reader.clip] * self._shown(row, reader)
             if curves is not None:
                 self._fill(curves[row], clip, start)
             reader.position += crop
         return Batch(heard[:, :-1], heard[:, 1:], real, fresh, labels, curves)
 
     def _take(self, row: int, reader: Reader) -> None:
-        """Another clip, at a place such that every part of it is as likely, its beginning and end included."""
+        """Another clip, and the part of it that a window of `walk` crops sees.
+
+        A long clip's window begins anywhere from just before the clip, where it sees the first token alone, to
+        its last token. So as many windows see the first token as any other.
+        """
         reader.taken += 1
         clip_coin, place_coin = self._coins(row, reader)[:2]
         reader.clip = int(np.searchsorted(self._cumulative, clip_coin, side="right").clip(max=len(self._clips) - 1))
         length = self._clips[reader.clip].length
-        span = self._settings.walk * self._settings.crop
-        start = 0
-        if length > span:
-            # Half a walk of overhang at both ends, pushed back inside: clip starts are met as often as any place.
-            start = int(np.clip(place_coin * length - span / 2, 0, length - span))
-            if self._store.curves:
-                start -= start % self._store.hop
-        reader.position, reader.end = start, min(start + span, length)
+        begin = 0
+        if length > self._span:
+            begin = (int(place_coin * self._places(length)) + 1) * self._unit - self._span
+        reader.position, reader.end = max(0, begin), min(begin + self._span, length)
 
-    def _is_hidden(self, row: int, reader: Reader) -> bool:
-        return bool(self._coins(row, reader)[2] < self._settings.label_dropout)
+    def _places(self, length: int) -> int:
+        """Where the window on a clip of `length` tokens may begin, in units."""
+        if length <= self._span:
+            return self._span // self._unit
+        return -(-length // self._unit) + self._span // self._unit - 1
+
+    def _shown(self, row: int, reader: Reader) -> NDArray[np.bool_]:
+        """(number of labels,): each label is hidden on its own, so that the player may give any of them."""
+        return self._coins(row, reader)[2:] >= self._settings.label_dropout
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Three uniform numbers that belong to this stream's present clip."""
-        generator = np.random.Philox(key=np.array([self._settings.seed, row], np.uint64), counter=reader.taken)
-        return np.random.Generator(generator).random(3)
+        """Uniform numbers that belong to this stream's present clip: which, where, and one per label."""
+        key = np.array([self._settings.seed, row], np.uint64)
+        generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
+        return np.random.Generator(generator).random(2 + self._labels.shape[1])
 
     def _fill(self, curves: NDArray[np.float32], clip: Clip, start: int) -> None:
         """The clip's curve frames from sample `start` on; the last one is held past the end."""
