@@ -10,6 +10,7 @@
       previews/step-000500/  a clip per value of the first label
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -21,15 +22,16 @@ from typing import Any
 
 import torch
 
-from audio_gen.checkpoint import save_checkpoint
+from audio_gen.checkpoint import Checkpoint, save_checkpoint
 from audio_gen.data.batches import Readers
 from audio_gen.data.store import Store
-from audio_gen.errors import AudioGenError, DataError, OutputError, SettingError
+from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError, SettingError
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.recipe import Recipe
 from audio_gen.training import allocator, publish, state as saved
-from audio_gen.training.metrics import Metrics
+from audio_gen.training.interrupts import uninterrupted
+from audio_gen.training.metrics import Metrics, writing
 from audio_gen.training.state import Progress, TrainingState
 from audio_gen.training.step import learning_rate, make_optimiser, take_step
 from audio_gen.training.validation import choose_clips, validate
@@ -84,8 +86,9 @@ class Training:
         self.device = _device(device)
         self.autocast = _autocast(self.device, self.settings.precision)
         allocator.keep_memory()
-        torch.manual_seed(self.settings.seed)
-        network = Network(publish.shape_of(recipe, store)).to(self.device)
+        with torch.random.fork_rng(devices=[]):  # the initial weights' seed is nobody else's
+            torch.manual_seed(self.settings.seed)
+            network = Network(publish.shape_of(recipe, store)).to(self.device)
         self.state = TrainingState(
             network,
             make_optimiser(network, self.settings),
@@ -94,14 +97,15 @@ class Training:
             network.start(self.settings.batch_size),
             Progress(signature=_signature(recipe, store)),
         )
-        run.mkdir(parents=True, exist_ok=True)
+        with writing(run):
+            run.mkdir(parents=True, exist_ok=True)
         resume_file = run / saved.FILE
         if resume_file.exists() and not (force and not resume):
             if not resume:
                 raise OutputError(f"{run}: holds a training already; --resume continues it, --force starts afresh")
             saved.load_state(resume_file, self.state)
         self.metrics = Metrics(run / "metrics.jsonl", self.state.progress.metrics_bytes)
-        self._averaged = Network(network.shape).to(self.device)  # the weights as they are saved and played
+        self._averaged = copy.deepcopy(network)  # the weights as they are saved and played
 
     @property
     def autocast_enabled(self) -> bool:
@@ -114,92 +118,126 @@ class Training:
 
     @property
     def done(self) -> float:
-        """Share of the run that is over, by steps or by minutes, whichever ends first."""
+        """Share of the run that is over, by steps or by minutes, whichever ends first; 1 with the last validation."""
+        return self._share if self._share < 1.0 or self._finished else math.nextafter(1.0, 0.0)
+
+    @property
+    def _share(self) -> float:
         by_steps = self.progress.step / self.settings.steps if self.settings.steps else 0.0
         by_time = self.progress.seconds / (60.0 * self.settings.minutes) if self.settings.minutes else 0.0
         return min(1.0, max(by_steps, by_time))
 
+    @property
+    def _finished(self) -> bool:
+        return self._share >= 1.0 and self.progress.final and self.progress.validated == self.progress.step
+
+    @property
+    def _due(self) -> bool:
+        """Whether it is time to validate: after bad steps not before a good one, for it writes the way back."""
+        every, progress = self.settings.validate_every, self.progress
+        return progress.step // every > progress.validated // every and not progress.in_a_row
+
     def train(self, baselines: list[Baseline], watch: Watcher) -> None:
         """Run to the end. On KeyboardInterrupt everything is saved before it goes on its way."""
+        if not self.progress.step:
+            self.save()  # a place to go back to, and the end of an older training that was here
         try:
-            in_a_row = 0
-            while self.done < 1.0:
-                in_a_row = self._step(watch, in_a_row)
-                if in_a_row >= PATIENCE:
-                    self._set_back(watch)
-                    in_a_row = 0
-                elif self.progress.step % self.settings.validate_every == 0 and self.done < 1.0:
-                    self._validate(baselines, watch)
-            self._validate(baselines, watch, final=True)
+            while not self._finished:
+                over = self._share >= 1.0
+                if over or self._due:
+                    self._validate(baselines, watch, final=over)
+                else:
+                    self._step(watch)
         except KeyboardInterrupt:
             self.save()
             raise
 
     def save(self) -> None:
         """Write the resume state."""
-        self.progress.metrics_bytes = self.metrics.size
         saved.save_state(self.run / saved.FILE, self.state)
 
-    def _step(self, watch: Watcher, in_a_row: int) -> int:
-        """One step; returns how many steps in a row were skipped."""
-        began, skipped = time.perf_counter(), self.progress.skipped
-        rate = learning_rate(self.settings, self.done) * 0.5**self.progress.setbacks
-        bits = take_step(self.state, self.state.readers.next(), self.settings, rate, self.autocast)
-        self.progress.step += 1
-        self.progress.seconds += time.perf_counter() - began
-        if self.progress.skipped == skipped:
+    def _step(self, watch: Watcher) -> None:
+        """One step, taken or not; a setback if too many were not."""
+        began, progress, skipped = time.perf_counter(), self.progress, self.progress.skipped
+        with uninterrupted():  # what Ctrl-C saves is the state between two steps
+            rate = learning_rate(self.settings, self._share) * 0.5**progress.setbacks
+            bits = take_step(self.state, self.state.readers.next(), self.settings, rate, self.autocast)
+            progress.step += 1
+            progress.seconds += time.perf_counter() - began
+            progress.in_a_row = progress.in_a_row + 1 if progress.skipped > skipped else 0
+        if not progress.in_a_row:
             watch(self._report())
-            return 0
-        watch(self._report(message=f"step {self.progress.step}: loss {bits:.2f} bits, step not taken"))
-        return in_a_row + 1
+            return
+        watch(self._report(message=f"step {progress.step}: loss {bits:.2f} bits, step not taken"))
+        if progress.in_a_row >= PATIENCE:
+            self._set_back(watch)
 
     def _set_back(self, watch: Watcher) -> None:
-        setbacks = self.progress.setbacks + 1
+        before, setbacks = self.progress, self.progress.setbacks + 1
         if setbacks > SETBACKS:
             raise AudioGenError(
                 f"{self.run}: the loss diverges at step {self.progress.step}; lower train.learning_rate "
                 f"(now {self.settings.learning_rate:g}) and start afresh with --force"
             )
-        if (self.run / saved.FILE).exists():
-            saved.load_state(self.run / saved.FILE, self.state)
-        self.progress.setbacks = setbacks
-        self.progress.smooth_loss = None
+        saved.load_state(self.run / saved.FILE, self.state)
+        progress = self.progress
+        # Time and bad steps are spent, whatever they led to.
+        progress.seconds, progress.skipped = before.seconds, before.skipped
+        progress.setbacks, progress.in_a_row, progress.smooth_loss = setbacks, 0, None
         watch(self._report(message=f"training diverged; back to step {self.progress.step} at half the learning rate"))
 
     def _validate(self, baselines: list[Baseline], watch: Watcher, final: bool = False) -> None:
-        """Score held-out audio, publish the weights if they are the best so far, preview them, save."""
+        """Score held-out audio, publish the weights, also as the best so far if they are, preview them, save.
+
+        Done again on resuming if it does not come to its end; nothing before that end counts.
+        """
         progress = self.progress
+        if not publish.are_publishable(self.state):
+            self._set_back(watch)
+            return
         checkpoint = publish.checkpoint_of(self.recipe, self.store, self.state, baselines)
         publish.load_into(self._averaged, checkpoint)
-        chosen = choose_clips(self.store, None if final else self.settings.valid_seconds, self.recipe.data.end_seconds)
+        everything = choose_clips(self.store, None, self.recipe.data.end_seconds)
+        part = choose_clips(self.store, self.settings.valid_seconds, self.recipe.data.end_seconds)
+        chosen = everything if final else part
         bits = validate(self._averaged, self.store, chosen, self.autocast) if chosen else None
+        # Which weights are the best is judged on the same clips every time.
+        judged = bits if chosen == part else validate(self._averaged, self.store, part, self.autocast)
         report = self._report(valid=bits)
-        checkpoint = publish.with_results(checkpoint, progress, bits, whole=final)
-        if not final and bits is not None and (progress.best is None or bits < progress.best):
-            progress.best = bits
+        checkpoint = publish.with_results(checkpoint, progress, bits, chosen == everything, self.device)
+        if judged is not None and (progress.best is None or judged < progress.best):
             save_checkpoint(self.run / "best.safetensors", checkpoint)
+            progress.best = judged
         self.metrics.append(
             {
                 "step": progress.step,
                 "seconds": round(progress.seconds, 3),
                 "samples": progress.samples,
                 "samples_per_second": round(report.samples_per_second, 1),
-                "learning_rate": learning_rate(self.settings, self.done) * 0.5**progress.setbacks,
+                "learning_rate": learning_rate(self.settings, self._share) * 0.5**progress.setbacks,
                 "train": progress.smooth_loss,
                 "valid": bits,
-                "whole": final,
+                "whole": chosen == everything,
                 "skipped": progress.skipped,
                 "setbacks": progress.setbacks,
             }
         )
         self.metrics.draw(self.run / "curves.png", self.recipe.name, baselines)
         save_checkpoint(self.run / "model.safetensors", checkpoint)
+        self._preview(checkpoint, watch)
+        progress.validated, progress.final, progress.metrics_bytes = progress.step, final, self.metrics.size
         self.save()
-        publish.write_previews(self.run / "previews" / f"step-{progress.step:06}", checkpoint, self.settings)
         watch(report)
 
+    def _preview(self, checkpoint: Checkpoint, watch: Watcher) -> None:
+        folder = self.run / "previews" / f"step-{self.progress.step:06}"
+        try:
+            publish.write_previews(folder, checkpoint, self.store, self.settings)
+        except EngineError as error:  # no reason to stop learning
+            watch(self._report(message=f"no previews: {error}"))
+
     def _report(self, valid: float | None = None, message: str = "") -> Report:
-        progress, done = self.progress, self.done
+        progress, done = self.progress, self._share
         left = progress.seconds * (1.0 - done) / done if done else None
         speed = progress.samples / progress.seconds if progress.seconds else 0.0
         loss = math.nan if progress.smooth_loss is None else progress.smooth_loss

@@ -1,23 +1,35 @@
 """Metrics of a training: JSON lines, and the same as a picture."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from audio_gen.errors import OutputError
 from audio_gen.evaluation.baselines import Baseline
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the system refuses in the block is an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 class Metrics:
     """metrics.jsonl, cut to `size` bytes: what a killed training wrote after its last checkpoint is redone."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
-        with path.open("ab") as file:
-            file.truncate(size)
+        self.path = path
+        with writing(path), path.open("ab") as file:
+            self.size = file.truncate(min(size, path.stat().st_size))
 
     def append(self, row: dict[str, Any]) -> None:
         """Add one line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.size = self.path.stat().st_size
 
@@ -44,5 +56,6 @@ class Metrics:
         axes.set(xlabel="minutes of training", ylabel="bits per sample", title=title, ylim=(0, None))
         axes.legend()
         part = path.with_name(path.name + ".part")
-        figure.savefig(part, format="png", dpi=120)
-        part.replace(path)
+        with writing(path):
+            figure.savefig(part, format="png", dpi=120)
+            part.replace(path)

@@ -2,12 +2,15 @@
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter
@@ -18,6 +21,9 @@ from audio_gen.network import Network
 from audio_gen.recipe import Recipe, TrainSettings
 from audio_gen.shape import NetworkShape
 from audio_gen.training.state import Progress, TrainingState
+
+if TYPE_CHECKING:
+    from audio_gen.sampler.model import Model
 
 
 def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
@@ -50,7 +56,8 @@ def checkpoint_of(recipe: Recipe, store: Store, state: TrainingState, baselines:
         **recipe.card.model_dump(),
         "parameters": sum(tensor.size for tensor in tensors.values()),
         "baselines": {baseline.name: round(baseline.bits_per_sample, 4) for baseline in baselines},
-        "recipe": recipe.to_dict() | {"data": recipe.to_dict()["data"] | {"source": Path(recipe.data.source).name}},
+        "seed": recipe.train.seed,
+        "recipe": _without_folders(recipe),
         "store": store.hash,
     }
     gain = {"mode": recipe.data.gain, "peak": recipe.data.peak, "gains": store.manifest["gains"]}
@@ -66,7 +73,23 @@ def checkpoint_of(recipe: Recipe, store: Store, state: TrainingState, baselines:
     )
 
 
-def with_results(checkpoint: Checkpoint, progress: Progress, bits: float | None, whole: bool) -> Checkpoint:
+def are_publishable(state: TrainingState) -> bool:
+    """Whether all averaged weights are finite float16 numbers; those of a diverged training may not be."""
+    return all(bool(torch.isfinite(average.half()).all()) for average in state.average)
+
+
+def _without_folders(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it travels: names of the recordings' folder and table, not where they lie."""
+    plain = recipe.to_dict()
+    for key in ("source", "labels_csv"):
+        if plain["data"][key] is not None:
+            plain["data"][key] = Path(plain["data"][key]).name
+    return plain
+
+
+def with_results(
+    checkpoint: Checkpoint, progress: Progress, bits: float | None, whole: bool, device: torch.device
+) -> Checkpoint:
     """The checkpoint with what the training came to in its card."""
     results = {
         "steps": progress.step,
@@ -74,7 +97,7 @@ def with_results(checkpoint: Checkpoint, progress: Progress, bits: float | None,
         "samples": progress.samples,
         "bits_per_sample": None if bits is None else round(bits, 4),
         "scored": "all held-out audio" if whole else "a part of the held-out audio",
-        "hardware": _hardware(),
+        "hardware": _hardware(device),
         "threads": torch.get_num_threads(),
         "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
@@ -89,25 +112,39 @@ def load_into(network: Network, checkpoint: Checkpoint) -> None:
             parameter.copy_(torch.from_numpy(checkpoint.tensors[name].astype(np.float32)))
 
 
-def write_previews(folder: Path, checkpoint: Checkpoint, settings: TrainSettings) -> None:
-    """A clip per value of the first label (one clip if there is none), all of the recipe's seed."""
+def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings: TrainSettings) -> None:
+    """A clip per value of the first label (one clip if there is none), all of the recipe's seed.
+
+    A model steered by curves follows those of a few held-out clips instead. Raises EngineError, OutputError.
+    """
     from audio_gen.sampler.model import Model
 
     if not settings.preview_seconds:
         return
     model = Model(checkpoint)
-    first = next(iter(model.labels.items()), None)
-    wanted = [{}] if first is None else [{first[0]: value} for value in first[1][:16]]
-    clips = model.generate(settings.preview_seconds, labels=wanted, seed=settings.seed)
-    for labels, clip in zip(wanted, clips, strict=True):
-        name = "-".join(labels.values()) or "preview"
+    for name, clip in _previews(model, store, settings):
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
         tags = {"comment": f"audio_gen {__version__} preview, seed {settings.seed}"}
         with AudioWriter(folder / f"{safe}.wav", model.sample_rate, tags=tags, force=True) as writer:
             writer.write(clip)
 
 
-def _hardware() -> str:
+def _previews(model: "Model", store: Store, settings: TrainSettings) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Name and waveform of each preview."""
+    seconds, seed = settings.preview_seconds, settings.seed
+    if store.curves:
+        for number, heard in enumerate((store.clips("valid") or store.clips("train"))[:4]):
+            name = f"{number}-{Path(heard.source).stem}"
+            yield name, model.generate(seconds, labels=heard.labels, curves=store.curves_of(heard), seed=seed)
+        return
+    first = next(iter(model.labels.items()), None)
+    wanted = [{}] if first is None else [{first[0]: value} for value in first[1][:16]]
+    clips = model.generate(seconds, labels=wanted, seed=seed)
+    for labels, clip in zip(wanted, clips, strict=True):
+        yield "-".join(labels.values()) or "preview", clip
+
+
+def _hardware(device: torch.device) -> str:
     """Processor and the cores this training may use."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -117,4 +154,4 @@ def _hardware() -> str:
                 name = line.partition(":")[2].strip()
                 break
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores" if not torch.cuda.is_available() else f"{name}, {torch.cuda.get_device_name()}"
+    return f"{name}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else f"{name}, {cores} cores"

@@ -28,6 +28,8 @@ class Progress:
     """Samples learned from."""
     skipped: int = 0
     """Steps whose loss or gradient was not finite, or spiked, and that were therefore not taken."""
+    in_a_row: int = 0
+    """... the last of them, with no good step since."""
     setbacks: int = 0
     """Times the training went back to its last checkpoint, each time with half the learning rate."""
     smooth_loss: float | None = None
@@ -36,8 +38,12 @@ class Progress:
     """Best validation so far, bits per sample."""
     signature: str = ""
     """Digest of recipe and data that this state belongs to."""
+    validated: int = 0
+    """Step of the last whole validation."""
+    final: bool = False
+    """Whether that was the one at the end of the run."""
     metrics_bytes: int = 0
-    """Length of metrics.jsonl when this was saved; what came after is cut off on resuming."""
+    """Length of metrics.jsonl after that validation; what comes later is cut off on resuming."""
 
 
 @dataclass
@@ -81,12 +87,13 @@ def load_state(path: Path, state: TrainingState) -> None:
         readers = [Reader(**reader) for reader in header["readers"]]
         with torch.no_grad():
             for (name, parameter), average in zip(state.network.named_parameters(), state.average, strict=True):
-                parameter.copy_(torch.from_numpy(arrays[f"parameter.{name}"]))
-                average.copy_(torch.from_numpy(arrays[f"average.{name}"]))
+                parameter.copy_(_tensor(arrays[f"parameter.{name}"]))
+                average.copy_(_tensor(arrays[f"average.{name}"]))
                 prefix = f"optimiser.{name}."
                 kept = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+                # The fused optimiser wants even its step counter where the parameter is.
                 state.optimiser.state[parameter] = {
-                    key: _tensor(array).to("cpu" if key == "step" else parameter.device) for key, array in kept.items()
+                    key: _tensor(array).to(parameter.device) for key, array in kept.items()
                 }
             like = state.carried.tensors()
             restored = [

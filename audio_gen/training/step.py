@@ -16,7 +16,7 @@ BITS = 1.0 / math.log(2.0)
 SPIKE = 3.0
 """A step whose loss exceeds the running mean by this many bits is not taken ..."""
 SETTLED = 500
-"""... once this many steps have made the mean mean something."""
+"""... once this many steps have made the mean mean something. A mean worse than knowing nothing counts as that."""
 
 
 def loss_bits(network: Network, batch: Batch, carried: NetworkState, device: torch.device) -> tuple[Tensor, NetworkState]:
@@ -49,7 +49,10 @@ def take_step(state: TrainingState, batch: Batch, settings: TrainSettings, rate:
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
     bits = loss.item()
-    spike = progress.smooth_loss is not None and progress.step >= SETTLED and bits > progress.smooth_loss + SPIKE
+    usual = math.log2(network.shape.levels)
+    if progress.smooth_loss is not None:
+        usual = min(usual, progress.smooth_loss)
+    spike = progress.step >= SETTLED and bits > usual + SPIKE
     if not (math.isfinite(bits) and math.isfinite(norm.item())) or spike:
         state.carried = network.start(len(batch.fresh))
         progress.skipped += 1

@@ -1,0 +1,667 @@
+"""Laws of training: what is read, what is learned, and that no kill, NaN or full disk loses or changes anything."""
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toys import RATE, TONES, learn, outcome, toy_recipe, toy_store, write_tones
+
+from audio_gen.audio import read
+from audio_gen.checkpoint import load_checkpoint
+from audio_gen.data.batches import Batch, Readers
+from audio_gen.data.store import Store
+from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, SettingError
+from audio_gen.evaluation.baselines import fit_and_score
+from audio_gen.network import Network
+from audio_gen.recipe import Recipe, TrainSettings, build_recipe
+from audio_gen.training import loop, publish, step
+from audio_gen.training.loop import Training
+from audio_gen.training.validation import choose_clips, validate
+
+CURVES = {"labels": {}, "curves": ["loudness"], "hop": 64}
+PLAIN = torch.autocast("cpu", torch.bfloat16, enabled=False)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="module")
+def store(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return toy_store(toy_recipe(tones), tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def curved(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return toy_store(toy_recipe(tones, controls=CURVES), tmp_path_factory.mktemp("curved"))
+
+
+class Tokens:
+    """A store of given clips, each token of which says where it stands: clip * 1000 + position."""
+
+    def __init__(self, lengths: list[int], hop: int = 0) -> None:
+        self.lengths, self.hop = lengths, hop or 256
+        self.codec = dataclasses.make_dataclass("Silent", [("silence", int)])(65_535)
+        self.labels = {"parity": ["even", "odd"], "half": ["low", "high"]}
+        self.curves, self.curve_channels = (["place"], 1) if hop else ([], 0)
+
+    def clips(self, split: str) -> list[Any]:
+        clip = dataclasses.make_dataclass("C", ["number", "length", "labels"])
+        return [clip(n, length, {"parity": "odd" if n % 2 else "even", "half": "low"}) for n, length in enumerate(self.lengths)]
+
+    def tokens(self, clip: Any) -> Any:
+        return (clip.number * 1000 + np.arange(clip.length)).astype(np.uint16)
+
+    def curves_of(self, clip: Any) -> Any:
+        return np.arange(-(-clip.length // self.hop), dtype=np.float32)[:, None]
+
+
+def readers(lengths: list[int], hop: int = 0, **settings: Any) -> Readers:
+    plain = {"steps": 1, "batch_size": 3, "crop": 8, "walk": 4, **settings}
+    return Readers(Tokens(lengths, hop), TrainSettings(**plain))  # type: ignore[arg-type]
+
+
+# Batches
+
+
+@pytest.mark.parametrize("hop", [0, 4])
+def test_every_token_of_every_clip_is_read_equally_often(hop: int) -> None:
+    lengths, counts = [5, 20, 32, 33, 70, 301], Counter[int]()
+    source = readers(lengths, hop, batch_size=16)
+    for _ in range(2500):
+        batch = source.next()
+        counts.update(batch.targets[batch.real].tolist())
+    mean = counts.total() / sum(lengths)
+    for clip, length in enumerate(lengths):
+        read = np.array([counts[clip * 1000 + position] for position in range(length)])
+        assert read.mean() == pytest.approx(mean, rel=0.1), f"clip of {length}"
+        # Tokens of a clip are read together, so the mean above says little of each: no place stands out.
+        assert np.abs(read / mean - 1).max() < 0.25, f"clip of {length}"
+
+
+def test_inputs_are_the_tokens_before_the_targets_and_only_the_clip_is_real() -> None:
+    lengths = [5, 20, 32, 33, 70, 301]
+    source = readers(lengths)
+    seen: dict[int, int] = {}  # row: the target it read last
+    for _ in range(300):
+        batch = source.next()
+        for row in range(3):
+            real = batch.real[row]
+            count = int(real.sum())
+            assert count and real[:count].all(), "a crop's real samples come first, and there are some"
+            targets, inputs = batch.targets[row, :count], batch.inputs[row, :count]
+            clip, first = divmod(int(targets[0]), 1000)
+            assert np.array_equal(targets, targets[0] + np.arange(count)) and first + count <= lengths[clip]
+            assert inputs[0] == (targets[0] - 1 if first else 65_535), "before a clip lies silence"
+            assert np.array_equal(inputs[1:], targets[:-1])
+            assert (batch.targets[row, count:] == 65_535).all()
+            if not batch.fresh[row]:
+                assert targets[0] == seen[row] + 1, "a walk leaves no gap"
+            seen[row] = int(targets[-1])
+
+
+def test_curves_of_a_crop_begin_at_its_first_sample() -> None:
+    source = readers([5, 33, 70, 301], hop=4)
+    for _ in range(200):
+        batch = source.next()
+        assert batch.curves is not None and batch.curves.shape == (3, 2, 1)
+        first = batch.targets[:, 0] % 1000
+        assert (first % 4 == 0).all() and np.array_equal(batch.curves[:, 0, 0], first // 4)
+
+
+def test_label_dropout_hides_each_label_that_often() -> None:
+    source = readers([20] * 10, batch_size=20, walk=1, crop=20, label_dropout=0.3)
+    batches = [source.next() for _ in range(1000)]
+    both = np.concatenate([batch.labels[batch.fresh] for batch in batches])
+    assert np.mean((both == 0).all(1)) == pytest.approx(0.09, abs=0.01), "each on its own"
+    fresh = both[:, 0]
+    clips = np.concatenate([batch.targets[batch.fresh][:, 0] for batch in batches]) // 1000
+    assert np.mean(fresh == 0) == pytest.approx(0.3, abs=0.02)
+    assert np.array_equal(fresh[fresh > 0], (clips % 2 + 1)[fresh > 0])
+    for share in (0.0, 1.0):
+        labels = readers([20] * 4, label_dropout=share).next().labels
+        assert ((labels == 0) == (share == 1.0)).all()
+
+
+def test_batches_depend_on_seed_and_place_alone() -> None:
+    def batches(source: Readers, count: int = 6) -> list[Batch]:
+        return [source.next() for _ in range(count)]
+
+    def equal(ours: list[Batch], theirs: list[Batch]) -> bool:
+        return all(np.array_equal(a.targets, b.targets) for a, b in zip(ours, theirs, strict=True))
+
+    whole = batches(readers([5, 33, 301]))
+    assert equal(whole, batches(readers([5, 33, 301])))
+    assert not equal(whole, batches(readers([5, 33, 301], seed=1)))
+    begun, later = readers([5, 33, 301]), readers([5, 33, 301])
+    batches(begun, 4)
+    later.readers = [dataclasses.replace(reader) for reader in begun.readers]
+    assert equal(whole[4:], batches(later, 2))
+
+
+@pytest.mark.parametrize("hop", [0, 16])
+def test_crops_with_carried_state_cost_what_the_whole_clip_costs(store: Store, curved: Store, hop: int) -> None:
+    source = curved if hop else store
+    recipe = toy_recipe(Path(), controls=CURVES if hop else None, crop=64, walk=100, batch_size=3, label_dropout=0.0)
+    torch.manual_seed(1)
+    network = Network(publish.shape_of(recipe, source))
+    torch.nn.init.normal_(network.get_parameter("head.logits.weight"), std=0.1)
+    reading, carried, bits = Readers(source, recipe.train), network.start(3), np.zeros(3)
+    clips, counts, finished = [-1] * 3, np.zeros(3), 0
+    for _ in range(40):
+        batch = reading.next()
+        for row in range(3):  # the clip that has just ended
+            if batch.fresh[row] and clips[row] >= 0:
+                clip = source.clips("train")[clips[row]]
+                assert counts[row] == clip.length
+                whole = validate(network, source, [(clip, clip.length)], PLAIN)
+                assert bits[row] / counts[row] == pytest.approx(whole, abs=1e-4)
+                bits[row], counts[row], finished = 0.0, 0.0, finished + 1
+            clips[row] = reading.readers[row].clip
+        with torch.no_grad():
+            for row in range(3):  # one row at a time, for the loss of each
+                alone = dataclasses.replace(batch, real=batch.real & (np.arange(3) == row)[:, None])
+                cost, after = step.loss_bits(network, alone, carried, torch.device("cpu"))
+                bits[row] += float(cost) * batch.real[row].sum()
+                counts[row] += batch.real[row].sum()
+        carried = after
+    assert finished >= 4
+
+
+# Learning
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tones_are_learned_far_below_the_baselines_of_no_context(
+    tones: Path, store: Store, tmp_path: Path, precision: str
+) -> None:
+    training, reports = learn(
+        toy_recipe(tones, steps=300, validate_every=150, learning_rate=2e-2, ema=0.98, precision=precision), store, tmp_path
+    )
+    assert training.autocast_enabled == (precision == "bf16")
+    tokens = {split: [store.tokens(clip) for clip in store.clips(split)] for split in ("train", "valid")}
+    unigram = next(b for b in fit_and_score(tokens["train"], tokens["valid"], store.codec) if b.name == "unigram")
+    assert reports[-1].valid is not None and reports[-1].valid < unigram.bits_per_sample - 3.0
+    assert reports[-1].loss < unigram.bits_per_sample - 3.0
+    model = load_checkpoint(tmp_path / "model.safetensors")
+    assert model.card["bits_per_sample"] == round(reports[-1].valid, 4)
+
+
+def test_curves_steer_and_are_previewed(tones: Path, curved: Store, tmp_path: Path) -> None:
+    recipe = toy_recipe(tones, controls=CURVES, steps=30, learning_rate=1e-2, ema=0.0)
+    learn(recipe, curved, tmp_path)
+    assert len(list(tmp_path.glob("previews/step-000030/*.wav"))) == 4
+    assert load_checkpoint(tmp_path / "model.safetensors").shape.curve_channels == 1
+
+
+def test_the_average_follows_the_parameters_by_its_decay(tones: Path, store: Store, tmp_path: Path) -> None:
+    training = Training(toy_recipe(tones), store, tmp_path)
+    state = training.state
+    for number, decay in ((0, 0.1), (9, 10 / 19), (10**6, 0.99)):
+        before = [average.clone() for average in state.average]
+        for parameter in state.network.parameters():
+            parameter.data += 1.0
+        state.progress.step = number
+        step.average(state, 0.99)
+        for old, new, parameter in zip(before, state.average, state.network.parameters(), strict=True):
+            assert torch.allclose(new, decay * old + (1 - decay) * parameter, atol=1e-6)
+
+
+def test_the_rate_rises_holds_and_falls_to_nothing() -> None:
+    settings = TrainSettings(steps=1, learning_rate=2.0, warmup=0.1, decay=0.5)
+    rates = [step.learning_rate(settings, progress) for progress in np.linspace(0, 1, 21)]
+    assert rates[0] == 0.0 and rates[1] == pytest.approx(1.0) and rates[2:11] == [2.0] * 9
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[-1] == 0.0
+    flat = TrainSettings(steps=1, learning_rate=2.0, warmup=0.0, decay=0.0)
+    assert {step.learning_rate(flat, progress) for progress in (0.0, 0.5, 1.0)} == {2.0}
+
+
+def test_it_stops_by_minutes(tones: Path, store: Store, tmp_path: Path) -> None:
+    training, reports = learn(toy_recipe(tones, steps=None, minutes=0.5 / 60, validate_every=10**6), store, tmp_path)
+    assert 0.5 <= training.progress.seconds < 1.0 and training.done == 1.0
+    assert reports[-1].valid is not None and reports[-1].seconds_left == 0.0
+
+
+def test_initial_weights_come_of_the_seed_and_leave_the_global_one(tones: Path, store: Store, tmp_path: Path) -> None:
+    def weights(seed: int, name: str) -> bytes:
+        training = Training(toy_recipe(tones, seed=seed), store, tmp_path / name)
+        return b"".join(p.detach().numpy().tobytes() for p in training.state.network.parameters())
+
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    ours = weights(3, "a")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(5)
+    assert weights(3, "b") == ours != weights(4, "c")
+
+
+# What it leaves
+
+
+@pytest.fixture(scope="module")
+def run(tones: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    learn(toy_recipe(tones), store, folder)
+    return folder
+
+
+def test_a_run_holds_checkpoints_metrics_curves_and_a_preview_per_label(run: Path, store: Store) -> None:
+    for number in (10, 20, 30):
+        previews = sorted((run / f"previews/step-{number:06}").iterdir())
+        assert [path.name for path in previews] == sorted(f"{tone}.wav" for tone in TONES)
+        assert all(len(read(path)) == round(0.1 * RATE) for path in previews)
+    assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30] and rows[-1]["whole"]
+    assert all(math.isfinite(row["valid"]) and math.isfinite(row["train"]) for row in rows)
+    assert not list(run.rglob("*.part"))
+
+
+def test_the_card_says_where_the_model_comes_from(run: Path, tones: Path, store: Store, tmp_path: Path) -> None:
+    card = load_checkpoint(run / "model.safetensors").card
+    assert (card["data"], card["licence"], card["credit"]) == ("noisy tones", "CC0 1.0", "nobody")
+    assert (card["name"], card["steps"], card["seed"], card["store"]) == ("toy", 30, 3, store.hash)
+    assert card["minutes"] >= 0.0 and card["samples"] > 0 and card["hardware"] and card["threads"] >= 1
+    assert 0.0 < card["bits_per_sample"] < 8.0 and card["scored"] == "all held-out audio"
+    assert card["recipe"]["data"]["source"] == tones.name, "no paths of this machine"
+    build_recipe(card["recipe"])
+    tokens = {split: [store.tokens(clip) for clip in store.clips(split)] for split in ("train", "valid")}
+    baselines = fit_and_score(tokens["train"], tokens["valid"], store.codec)
+    Training(toy_recipe(tones, steps=2), store, tmp_path).train(baselines, lambda report: None)
+    card = load_checkpoint(tmp_path / "model.safetensors").card
+    assert card["baselines"] == {b.name: round(b.bits_per_sample, 4) for b in baselines}
+
+
+def test_the_best_is_the_best_on_the_same_clips(tones: Path, store: Store, tmp_path: Path) -> None:
+    """The end scores everything, but for the choice of the best only what the others were judged by."""
+    recipe = toy_recipe(tones, steps=200, validate_every=50, learning_rate=1e-2, ema=0.9, valid_seconds=0.3)
+    training, reports = learn(recipe, store, tmp_path)
+    part = choose_clips(store, 0.3, 0.0)
+    assert len(part) < len(store.clips("valid"))
+    assert training.progress.best == pytest.approx(validate(training._averaged, store, part, training.autocast))
+    best, model = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("best", "model"))
+    assert best.hash == model.hash and best.card["scored"] == "all held-out audio"
+
+
+def test_a_short_run_has_a_best_too(tones: Path, store: Store, tmp_path: Path) -> None:
+    learn(toy_recipe(tones, steps=3), store, tmp_path)
+    assert load_checkpoint(tmp_path / "best.safetensors").card["steps"] == 3
+
+
+def test_nothing_held_out_is_no_obstacle(tones: Path, tmp_path: Path) -> None:
+    recipe = toy_recipe(tones, steps=3, data={"valid_where": {}, "valid_fraction": 0.0})
+    _, reports = learn(recipe, toy_store(recipe, tmp_path / "store"), tmp_path / "run")
+    assert reports[-1].valid is None
+    assert load_checkpoint(tmp_path / "run/model.safetensors").card["bits_per_sample"] is None
+
+
+def test_no_training_clips_is_a_data_error(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "clips", lambda store, split: [])
+    with pytest.raises(DataError, match="no training clips"):
+        Training(toy_recipe(tones), store, tmp_path)
+
+
+def test_an_unknown_device_is_one_line(tones: Path, store: Store, tmp_path: Path) -> None:
+    for device in ("warp", "cuda:77"):
+        with pytest.raises(SettingError) as caught:
+            Training(toy_recipe(tones), store, tmp_path, device=device)
+        assert "\n" not in str(caught.value) and "--device" in str(caught.value)
+
+
+# Validation
+
+
+def test_validation_cuts_nothing_but_the_silence_at_the_end(store: Store) -> None:
+    everything = choose_clips(store, None, 0.05)
+    assert [clip for clip, _ in everything] == store.clips("valid")
+    assert all(samples == clip.length - 0.05 * RATE for clip, samples in everything)
+    some = choose_clips(store, 0.6, 0.0)
+    assert 0.1 < sum(samples for _, samples in some) / RATE < 1.2 and len({clip.source for clip, _ in some}) > 1
+    assert choose_clips(store, 0.6, 0.0) == some
+
+
+def test_validation_does_not_depend_on_its_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = Network(publish.shape_of(toy_recipe(Path()), store))
+    torch.nn.init.normal_(network.get_parameter("head.logits.weight"), std=0.1)
+    chosen = choose_clips(store, None, 0.0)
+    whole = validate(network, store, chosen, PLAIN)
+    for rows, crop in ((1, 4096), (3, 37), (8, 500)):
+        monkeypatch.setattr("audio_gen.training.validation.ROWS", rows)
+        monkeypatch.setattr("audio_gen.training.validation.CROP", crop)
+        assert validate(network, store, chosen, PLAIN) == pytest.approx(whole, abs=1e-5)
+
+
+# Stopping and going on
+
+
+class Stop(Exception):
+    """Ends a training where a test wants it to end."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("curves", [False, True], ids=["labels", "curves"])
+def test_ctrl_c_saves_and_resuming_changes_nothing(
+    tones: Path, store: Store, curved: Store, tmp_path: Path, precision: str, curves: bool
+) -> None:
+    source = curved if curves else store
+    recipe = toy_recipe(tones, controls=CURVES if curves else None, precision=precision)
+    learn(recipe, source, tmp_path / "whole")
+
+    def interrupt(report: loop.Report) -> None:
+        if report.step in (1, 7, 8, 10, 23) and report.step not in stops:
+            stops.append(report.step)
+            raise KeyboardInterrupt
+
+    stops: list[int] = []
+    for _ in range(5):
+        with pytest.raises(KeyboardInterrupt):
+            Training(recipe, source, tmp_path / "parts", resume=True).train([], interrupt)
+    learn(recipe, source, tmp_path / "parts", resume=True)
+    assert stops == [1, 7, 8, 10, 23]
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(
+    tones: Path, store: Store, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And within a validation it stops at once, and the validation is done again."""
+    real_step, real_validate, calls = loop.take_step, loop.validate, Counter[str]()
+
+    def stepping(*arguments: Any) -> float:
+        bits = real_step(*arguments)
+        calls["step"] += 1
+        if calls["step"] == 4:
+            signal.raise_signal(signal.SIGINT)
+        return bits
+
+    def validating(*arguments: Any) -> float:
+        calls["validate"] += 1
+        if calls["validate"] == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real_validate(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", stepping)
+    monkeypatch.setattr(loop, "validate", validating)
+    for expected in (4, 20):
+        training = Training(toy_recipe(tones), store, tmp_path, resume=True)
+        with pytest.raises(KeyboardInterrupt):
+            training.train([], lambda report: None)
+        assert training.progress.step == expected
+    learn(toy_recipe(tones), store, tmp_path, resume=True)
+    assert outcome(tmp_path) == outcome(run)
+
+
+def test_a_stop_anywhere_in_a_validation_changes_nothing(
+    tones: Path, store: Store, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed without a chance to save, before and after every file is written."""
+    from audio_gen.training import metrics
+
+    def dying(function: Any) -> Any:
+        def once(*arguments: Any, **named: Any) -> Any:
+            calls["now"] += 1
+            if calls["now"] == calls["at"]:
+                raise Stop
+            result = function(*arguments, **named)
+            calls["now"] += 1
+            if calls["now"] == calls["at"]:
+                raise Stop
+            return result
+
+        return once
+
+    calls = Counter[str]()
+    for owner, name in (
+        (loop, "save_checkpoint"),
+        (metrics.Metrics, "append"),
+        (metrics.Metrics, "draw"),
+        (publish, "write_previews"),
+        (loop.saved, "save_state"),
+    ):
+        monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
+    stops = 0
+    for at in range(1, 14):
+        calls.update(at=at - calls["at"], now=-calls["now"])
+        try:
+            learn(toy_recipe(tones), store, tmp_path, resume=True)
+        except Stop:
+            stops += 1
+    assert stops == 13
+    calls["at"] = 0
+    learn(toy_recipe(tones), store, tmp_path, resume=True)
+    assert outcome(tmp_path) == outcome(run)
+
+
+def kill_and_compare(store: Store, recipe: Recipe, whole: Path, folder: Path, kills: int, longest: float) -> None:
+    folder.mkdir()
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    ground = Path(__file__).with_name("killing_ground.py")
+    command = [sys.executable, str(ground), str(store.path), str(folder / "recipe.json"), str(folder / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    told = subprocess.run(
+        [*command, str(kills), "9", str(longest)], capture_output=True, text=True, env=environment, timeout=600
+    )
+    assert told.returncode == 0, told.stderr
+    assert 0 < int(told.stdout) <= kills
+    assert outcome(folder / "run") == outcome(whole)
+    assert not list((folder / "run").rglob("*.wav.part"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills forks")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_kills_change_nothing(tones: Path, store: Store, tmp_path: Path, precision: str) -> None:
+    recipe = toy_recipe(tones, precision=precision, steps=40, validate_every=7)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the forks: sums depend on their order
+    try:
+        learn(recipe, store, tmp_path / "whole")
+    finally:
+        torch.set_num_threads(threads)
+    kill_and_compare(store, recipe, tmp_path / "whole", tmp_path / "killed", 4, 0.8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills forks")
+def test_twenty_kills_change_nothing(tones: Path, curved: Store, tmp_path: Path) -> None:
+    recipe = toy_recipe(tones, controls=CURVES, precision="bf16", steps=400, validate_every=20)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        learn(recipe, curved, tmp_path / "whole")
+    finally:
+        torch.set_num_threads(threads)
+    kill_and_compare(curved, recipe, tmp_path / "whole", tmp_path / "killed", 20, 2.0)
+
+
+def test_a_finished_run_is_left_alone_and_can_be_prolonged(tones: Path, store: Store, tmp_path: Path) -> None:
+    learn(toy_recipe(tones, steps=10, decay=0.0, warmup=0.0), store, tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    _, reports = learn(toy_recipe(tones, steps=10, decay=0.0, warmup=0.0), store, tmp_path, resume=True)
+    assert not reports and (tmp_path / "metrics.jsonl").read_bytes() == before
+    training, reports = learn(toy_recipe(tones, steps=25, decay=0.0, warmup=0.0), store, tmp_path, resume=True)
+    assert training.progress.step == 25 and reports[0].step == 11
+    assert (tmp_path / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_a_run_is_neither_replaced_nor_continued_unasked(tones: Path, store: Store, tmp_path: Path) -> None:
+    learn(toy_recipe(tones, steps=2), store, tmp_path)
+    with pytest.raises(OutputError, match=r"--resume.*--force"):
+        Training(toy_recipe(tones, steps=2), store, tmp_path)
+    other = toy_recipe(tones, steps=2, learning_rate=1e-3)
+    with pytest.raises(CheckpointError, match="another recipe") as caught:
+        Training(other, store, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+    def stop(report: loop.Report) -> None:
+        raise Stop
+
+    afresh = Training(other, store, tmp_path, force=True)
+    with pytest.raises(Stop):
+        afresh.train([], stop)
+    assert Training(other, store, tmp_path, resume=True).progress.step == 0, "the old training is gone at once"
+
+
+def test_damaged_resume_state_is_one_line(tones: Path, store: Store, run: Path, tmp_path: Path) -> None:
+    whole = (run / "resume.safetensors").read_bytes()
+    other = (run / "model.safetensors").read_bytes()
+    for damaged in (b"", whole[:7], whole[:5000], whole[:-1], b"no" * 99, other):
+        (tmp_path / "resume.safetensors").write_bytes(damaged)
+        with pytest.raises(CheckpointError) as caught:
+            Training(toy_recipe(tones), store, tmp_path, resume=True)
+        assert "\n" not in str(caught.value) and "resume.safetensors" in str(caught.value)
+
+
+def test_lost_metrics_do_not_stop_a_resumed_training(tones: Path, store: Store, tmp_path: Path) -> None:
+    learn(toy_recipe(tones, steps=10), store, tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    learn(toy_recipe(tones, steps=20), store, tmp_path, resume=True)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [20]
+
+
+# Bad days
+
+
+def test_a_batch_that_gives_nan_changes_no_weight(tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = step.loss_bits, Counter[str]()
+
+    def poisoned(*arguments: Any) -> Any:
+        loss, carried = real(*arguments)
+        calls["now"] += 1
+        if calls["now"] in (5, 6, 17):
+            return loss * (math.nan if calls["now"] != 6 else math.inf), carried.replaced([t * math.nan for t in carried.tensors()])
+        return loss, carried
+
+    monkeypatch.setattr(step, "loss_bits", poisoned)
+    weights: dict[int, bytes] = {}
+    training = Training(toy_recipe(tones), store, tmp_path)
+    messages: list[str] = []
+
+    def watch(report: loop.Report) -> None:
+        if report.message:
+            messages.append(report.message)
+        if report.valid is None:
+            arrays = [*training.state.network.parameters(), *training.state.average]
+            weights[report.step] = b"".join(array.detach().numpy().tobytes() for array in arrays)
+
+    training.train([], watch)
+    assert training.progress.skipped == len(messages) == 3 and training.progress.setbacks == 0
+    assert weights[4] == weights[5] == weights[6] and weights[16] == weights[17]
+    assert weights[6] != weights[7] and weights[17] != weights[18]
+    assert all("\n" not in message and "not taken" in message for message in messages)
+    assert training.progress.smooth_loss is not None and math.isfinite(training.progress.smooth_loss)
+
+
+def test_a_spike_is_not_taken(tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step, "SETTLED", 10)
+    real, calls = step.loss_bits, Counter[str]()
+
+    def spiking(*arguments: Any) -> Any:
+        loss, carried = real(*arguments)
+        calls["now"] += 1
+        return (loss + 5.0 if calls["now"] == 15 else loss), carried
+
+    monkeypatch.setattr(step, "loss_bits", spiking)
+    training, reports = learn(toy_recipe(tones), store, tmp_path)
+    assert training.progress.skipped == 1 and [report.step for report in reports if report.message] == [15]
+
+
+def test_lasting_nan_goes_back_and_on_from_the_last_checkpoint(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "PATIENCE", 3)
+    training, broken = Training(toy_recipe(tones), store, tmp_path), []
+
+    def watch(report: loop.Report) -> None:
+        if report.step == 13 and not broken:
+            broken.append(report.step)
+            next(training.state.network.parameters()).data.fill_(math.nan)
+
+    training.train([], watch)
+    assert training.progress.setbacks == 1 and training.progress.skipped == 3 and training.progress.step == 30
+    model = load_checkpoint(tmp_path / "model.safetensors")
+    assert model.card["steps"] == 30 and model.card["bits_per_sample"] < 8.0
+
+
+@pytest.mark.parametrize("rate", [1e2, 1e6, 1e30])
+def test_divergence_ends_in_one_clear_line(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    monkeypatch.setattr(step, "SETTLED", 20)
+    recipe = toy_recipe(tones, steps=4000, validate_every=50, learning_rate=rate, warmup=0.0)
+    training, messages = Training(recipe, store, tmp_path), []
+    with pytest.raises(AudioGenError, match="diverges") as caught:
+        training.train([], lambda report: messages.append(report.message))
+    assert "\n" not in str(caught.value) and "learning_rate" in str(caught.value)
+    assert sum("back to step" in message for message in messages) == loop.SETBACKS
+
+
+def failing(error: int) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(error, os.strerror(error))
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_full_disk_is_one_line_and_harms_no_checkpoint(
+    tones: Path, store: Store, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    training = Training(toy_recipe(tones), store, tmp_path)
+
+    def fill(report: loop.Report) -> None:
+        if report.step == 15:
+            owner = os if name == "fsync" else Path
+            monkeypatch.setattr(owner, name, failing(errno.ENOSPC))
+
+    with pytest.raises(OutputError, match="No space left") as caught:
+        training.train([], fill)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    learn(toy_recipe(tones), store, tmp_path, resume=True)
+    assert outcome(tmp_path) == outcome(run)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tones: Path, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    for folder in (tmp_path / "file", tmp_path / "file/run"):
+        with pytest.raises(OutputError) as caught:
+            Training(toy_recipe(tones), store, folder)
+        assert "\n" not in str(caught.value) and "cannot be written" in str(caught.value)
+
+
+@pytest.mark.parametrize("failure", ["open", "savefig"])
+def test_metrics_that_cannot_be_written_are_one_line(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    training = Training(toy_recipe(tones, steps=1, preview_seconds=0.0), store, tmp_path)
+    if failure == "savefig":
+        monkeypatch.setattr(Figure, "savefig", failing(errno.EROFS))
+    else:
+        real = Path.open
+
+        def refuse(path: Path, *arguments: Any, **named: Any) -> Any:
+            if path.name == "metrics.jsonl":
+                raise OSError(errno.EROFS, "Read-only file system")
+            return real(path, *arguments, **named)
+
+        monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        training.train([], lambda report: None)
