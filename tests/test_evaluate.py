@@ -213,6 +213,19 @@ def test_a_folder_is_scored_as_the_store_made_from_it(
     assert of_folder.split == "recordings" and of_store.split == "all"
 
 
+def test_curves_are_heard_for_clips_of_every_length(folder: Path, tmp_path: Path) -> None:
+    rules, store = made(folder, tmp_path / "store", controls={"curves": ["loudness"], "hop": 64})
+    tiny = model(rules)
+    clips = [clip for split in ("train", "valid") for clip in store.clips(split)]
+    found = evaluate(tiny, store.path, split="all", baselines=False).clips
+    for clip, score in zip(clips, found, strict=True):
+        tokens, curves = store.tokens(clip), store.curves_of(clip)
+        assert curves is not None
+        steered = tiny.bits(tokens, labels=clip.labels, curves=curves).mean()
+        assert score.bits_per_sample == pytest.approx(steered, abs=1e-6)
+        assert abs(steered - tiny.bits(tokens, labels=clip.labels, curves=curves * 0).mean()) > 1e-4
+
+
 def test_names_that_tell_nothing_are_scored_without_labels(folder: Path) -> None:
     record(folder / "s_9.wav", 0.2, 30)  # a take that the model has never heard of
     for gain in ("dataset", "{kind}"):
