@@ -1,18 +1,22 @@
 """The program: its verbs in the order of the work, and what becomes of errors.
 
 stdout carries the product (a path, a table asked for, audio with `-o -`); everything else goes to stderr.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage (or a setting out of its range), 130 interrupted.
 """
 
+import io
 import os
+import signal
 import sys
-from typing import Annotated
+import threading
+from contextlib import suppress
+from typing import Annotated, Any
 
 import typer
 
 from audio_gen import __version__
 from audio_gen.cli import data, generate, models, pipeline, train
-from audio_gen.errors import AudioGenError
+from audio_gen.errors import AudioGenError, SettingError
 
 app = typer.Typer(
     name="audio-gen",
@@ -55,22 +59,55 @@ app.command("info")(models.info)
 
 def main() -> None:
     """Run the command line, and turn errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal has no letters for
+    code, before = 0, _terminate_as_interrupted()
     try:
         app(standalone_mode=True)
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        if code == 130:  # Ctrl-C, which typer turns into this
+            _complain("audio-gen: interrupted")
+    except SettingError as error:
+        code = _fail(error, 2)
     except AudioGenError as error:
-        if getattr(error, "closed_pipe", False):
-            _silence_stdout()
-        print(f"audio-gen: error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:  # the reader of our text has left
-        _silence_stdout()
-        print("audio-gen: error: standard output was closed before all was written", file=sys.stderr)
-        sys.exit(1)
+        code = _fail(error, 1)
+    except OSError as error:  # what the system refuses: a full disk, a folder that may not be written
+        code = _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error, 1)
     except KeyboardInterrupt:
-        print("audio-gen: interrupted", file=sys.stderr)
-        sys.exit(130)
+        code = 130
+        _complain("audio-gen: interrupted")
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _silence_stdout()
+        code = code or _fail(f"standard output: cannot be written: {error.strerror}", 1)
+    sys.exit(code)
+
+
+def _fail(error: object, code: int) -> int:
+    """Say what went wrong, in one line."""
+    _complain(f"audio-gen: error: {' '.join(str(error).splitlines())}")
+    return code
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # whoever read our errors may have gone too
+        print(text, file=sys.stderr, flush=True)
+
+
+def _terminate_as_interrupted() -> Any:
+    """Let SIGTERM (a batch system, a shutdown) end things as gently as Ctrl-C. Returns the former handler."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
 
 
 def _silence_stdout() -> None:
     """Keep the interpreter from complaining about the closed pipe once more on its way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):  # a stand-in for stdout may be without a descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,22 +3,31 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audio_gen.cli.options import Jobs, Overrides, Quiet, RecipePath, RunFolder
-from audio_gen.cli.progress import Live, say
+from audio_gen.cli.progress import Live, product, say
+
+if TYPE_CHECKING:
+    from audio_gen.recipe import Recipe
 
 
 def doctor(
-    folder: Annotated[Path, typer.Argument(help="Folder of recordings.", show_default=False)],
-    pattern: Annotated[str, typer.Option(help='What file names mean, such as "{digit}_{speaker}_{index}".')] = "",
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of recordings.", show_default=False)
+    ],
+    pattern: Annotated[
+        str, typer.Option(help='What file names mean, such as "{digit}_{speaker}_{index}".')
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     jobs: Jobs = 1,
     quiet: Quiet = False,
 ) -> None:
     """Say what is in a folder of recordings, what is wrong with it, and what to do.
+
+    Fails (exit code 1) if nothing can be learned from it as it is.
 
     Example: audio-gen doctor recordings/
     """
@@ -26,7 +35,7 @@ def doctor(
 
     with Live(quiet) as live:
         diagnosis = examine(folder, pattern=pattern, jobs=jobs, progress=_files(live, "listening"))
-    print(json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False) if as_json else diagnosis.to_text())
+    product(json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False) if as_json else diagnosis.to_text())
     if not diagnosis.ok:
         raise typer.Exit(1)
 
@@ -47,27 +56,36 @@ def prepare(
     settings = load_recipe(recipe, overrides or [])
     folder = run or Path("runs") / settings.name
     prepare_store(settings, folder, jobs, quiet)
-    print(folder / "store")
+    product(folder / "store")
 
 
-def prepare_store(recipe, folder: Path, jobs: int, quiet: bool) -> None:  # type: ignore[no-untyped-def]
+def prepare_store(recipe: "Recipe", folder: Path, jobs: int, quiet: bool) -> None:
     """Bring FOLDER/store up to date and tell what came of it."""
     from audio_gen.data.prepare import prepare as build
 
     with Live(quiet) as live:
-        report = build(recipe, folder / "store", progress=_files(live, "preparing"), jobs=jobs)
+        try:
+            report = build(recipe, folder / "store", progress=_files(live, "preparing"), jobs=jobs)
+        except KeyboardInterrupt:
+            live.say("stopped; the same command continues where it was")
+            raise
     for warning in report.warnings:
         say(f"note: {warning}", quiet)
     for source, reason in report.excluded[:5]:
         say(f"left out: {source}: {reason}", quiet)
     if len(report.excluded) > 5:
         say(f"... and {len(report.excluded) - 5} more, all in {folder / 'store' / 'excluded.jsonl'}", quiet)
-    parts = ", ".join(f"{name} {part['clips']:,.0f} clips ({part['seconds'] / 60:.1f} min)" for name, part in report.splits.items())
+    parts = ", ".join(
+        f"{name} {part['clips']:,.0f} clips ({part['seconds'] / 60:.1f} min)"
+        for name, part in report.splits.items()
+    )
     say(f"prepared {folder / 'store'}: {parts}, {report.reused:,} of them unchanged", quiet)
 
 
 def _files(live: Live, verb: str) -> Callable[[int, int, str], None]:
     def show(done: int, total: int, name: str) -> None:
-        live.show(done / total if total else None, f"{verb}  {done:,}{f' of {total:,}' if total else ''}  {name}")
+        live.show(
+            done / total if total else None, f"{verb}  {done:,}{f' of {total:,}' if total else ''}  {name}"
+        )
 
     return show

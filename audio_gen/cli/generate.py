@@ -3,16 +3,20 @@
 import math
 import time
 from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audio_gen.cli.options import Force, ModelName, Quiet, need, parse_labels
-from audio_gen.cli.progress import Live, say
+from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from audio_gen.sampler import Model
     from audio_gen.sampler.take import Take
 
@@ -37,31 +41,58 @@ def generate(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="PATH", show_default=False,
+            "--output",
+            "-o",
+            metavar="PATH",
+            show_default=False,
             help="File (.wav, .flac, .raw), - for stdout, or with -n a folder.  [default: MODEL-LABELS-SEED.wav]",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of each clip, seconds; inf: until stopped.")] = 2.0,
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Length of each clip, seconds; inf: until stopped.")
+    ] = 2.0,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="What to play, such as drum=kick. Repeatable.", show_default=False),
+        typer.Option(
+            metavar="NAME=VALUE", help="What to play, such as drum=kick. Repeatable.", show_default=False
+        ),
     ] = None,
     curve: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE|FILE.csv", help="A curve over time, such as loudness=-20. Repeatable.", show_default=False),
+        typer.Option(
+            metavar="NAME=VALUE|FILE.csv",
+            help="A curve over time, such as loudness=-20. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Clips to make, all of one seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
     temperature: Annotated[float, typer.Option(help="0 to 10: below 1 calmer, above 1 wilder.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Draw from the k likeliest values only; 0: from all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest values that hold this probability, 0 to 1.")] = 1.0,
-    min_p: Annotated[float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")] = 0.0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue files that a stopped run has left.")] = False,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest values that hold this probability, 0 to 1.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")
+    ] = 0.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue files that a stopped run has left.")
+    ] = False,
     force: Force = False,
-    format: Annotated[FormatName | None, typer.Option(help="File format.  [default: by suffix, else wav]", show_default=False)] = None,
-    bits: Annotated[int | None, typer.Option(help="16 or 24 of integer, 32 of float.  [default: what the model needs]", show_default=False)] = None,
+    format: Annotated[
+        FormatName | None,
+        typer.Option(help="File format.  [default: by suffix, else wav]", show_default=False),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="16 or 24 of integer, 32 of float.  [default: what the model needs]", show_default=False
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads, for several clips.")] = 1,
-    engine: Annotated[EngineName, typer.Option(help="compiled, or the slow PyTorch reference.")] = EngineName.COMPILED,
+    engine: Annotated[
+        EngineName, typer.Option(help="compiled, or the slow PyTorch reference.")
+    ] = EngineName.COMPILED,
     quiet: Quiet = False,
 ) -> None:
     """Generate new audio with a model, streamed to a file that is playable at every moment.
@@ -69,31 +100,35 @@ def generate(
     Example: audio-gen generate drums --label drum=kick -o kick.wav
     """
     from audio_gen.sampler import Draw, load
-    from audio_gen.sampler.render import render
+    from audio_gen.sampler.render import render, resumable, samples_in
     from audio_gen.sampler.take import Take
 
     draw = Draw(temperature, top_k, top_p, min_p)
     labels = parse_labels(label or [])
     if not seconds > 0:
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
+    if resume and force:
+        raise SettingError("--resume keeps what is there, --force replaces it; give one of them")
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads)
-    given = {text.partition("=")[0]: text.partition("=")[2] for text in curve or []}
     length = None if math.isinf(seconds) else seconds
+    frames, given = _curves(loaded, curve or [], length)
     takes = [
-        Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given) for stream in range(count)
+        Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given)
+        for stream in range(count)
     ]
     outputs = _outputs(output, takes, format)
-    frames = _curves(loaded, curve or [], length)
-    total = math.inf if length is None else count * max(1, round(length * loaded.sample_rate))
+    rate = loaded.sample_rate
+    found = sum(samples_in(path) for path in outputs) if resume else 0
+    total = math.inf if length is None else count * max(1, round(length * rate))
     began, made = time.perf_counter(), 0
     with Live(quiet) as live:
 
         def show(samples: int) -> None:
             nonlocal made
             made += samples
-            live.show(*_progress(made, total, count, time.perf_counter() - began, loaded.sample_rate))
+            live.show(*_progress(found, made, total, count, time.perf_counter() - began, rate))
 
         try:
             clipped = render(
@@ -101,17 +136,27 @@ def generate(
                 force=force, resume=resume, progress=show,
             )  # fmt: skip
         except KeyboardInterrupt:
-            live.say(f"stopped after {made / count / loaded.sample_rate:.1f} s of audio; the same command with --resume continues")
+            final = resumable(loaded, outputs[0], format and format.value, bits)
+            advice = "" if final else "; the same command with --resume continues"
+            live.say(f"stopped after {(found + made) / count / rate:.1f} s of audio{advice}")
             raise
-    speed = made / loaded.sample_rate / max(time.perf_counter() - began, 1e-9)
     name = outputs[0] if count == 1 else Path(outputs[0]).parent
-    what = f"{count} clips of " if count > 1 else ""
-    say(f"wrote {'standard output' if name == '-' else name} ({what}{seconds:.2f} s, {speed:.1f}× real time, seed {seed})", quiet)
+    if resume and not made:
+        say(f"{name}: complete already, {found / count / rate:.2f} s; a larger --seconds extends it", quiet)
+    else:
+        what = f"{count} clips of " if count > 1 else ""
+        new = f", {made / count / rate:.2f} s of it new" if found else ""
+        speed = made / rate / max(time.perf_counter() - began, 1e-9)
+        say(
+            f"wrote {'standard output' if name == '-' else name} "
+            f"({what}{seconds:.2f} s{new}, {speed:.1f}× real time, seed {seed})",
+            quiet,
+        )
     if clipped:
-        say(f"note: {clipped:,} samples beyond full scale were clipped; --bits 32 keeps them")
+        say(f"note: {clipped:,} samples beyond full scale were clipped; --bits 32 keeps them", quiet)
     if output != "-":
         for path in outputs:
-            print(path)
+            product(path)
 
 
 def _outputs(output: str | None, takes: "list[Take]", format: FormatName | None) -> list[Path | str]:
@@ -122,38 +167,56 @@ def _outputs(output: str | None, takes: "list[Take]", format: FormatName | None)
         if len(takes) > 1:
             raise SettingError("-o - takes one clip; leave -n out, or give a folder")
         return ["-"]
+    words = [word.replace("/", "_") for word in (take.model, *take.labels.values(), f"seed{take.seed}")]
     if len(takes) == 1:
         if output is None:
-            words = [take.model, *take.labels.values(), f"seed{take.seed}"]
-            return [Path("-".join(words).replace("/", "_") + suffix)]
+            return [Path("-".join(words) + suffix)]
         if Path(output).is_dir():
-            raise OutputError(f"{output}: is a folder; name a file in it, such as {Path(output) / ('clip' + suffix)}")
+            raise OutputError(
+                f"{output}: is a folder; name a file in it, such as {Path(output) / ('clip' + suffix)}"
+            )
         return [Path(output)]
-    if output is not None and Path(output).suffix.lower() in (".wav", ".flac", ".raw"):
+    if (
+        output is not None
+        and Path(output).suffix.lower() in (".wav", ".flac", ".raw")
+        and not Path(output).is_dir()
+    ):
         raise SettingError(f"-o {output}: is one file, but -n asks for {len(takes)}; give a folder")
-    folder = Path(output or f"{take.model}-seed{take.seed}")
+    folder = Path(output or "-".join(words))
     return [folder / f"{number:03}{suffix}" for number in range(len(takes))]
 
 
-def _curves(model: "Model", texts: list[str], seconds: float | None):  # type: ignore[no-untyped-def]
-    """Frames for the whole stream; an endless one holds the last of them."""
+def _curves(
+    model: "Model", texts: list[str], seconds: float | None
+) -> "tuple[NDArray[np.float32] | None, dict[str, str]]":
+    """Frames for the whole stream (an endless one holds the last of them), and what identifies the curves."""
     from audio_gen.curves import parse_curve, player_frames
 
     curves = [parse_curve(text) for text in texts]
+    given = {}
+    for text, curve in zip(texts, curves, strict=True):
+        value = text.partition("=")[2].strip()
+        if len(curve.seconds) > 1 or Path(value).is_file():
+            value += f" {blake2b(repr((curve.seconds, curve.values)).encode(), digest_size=8).hexdigest()}"
+        given[curve.name] = value
     names = model.checkpoint.curves
     if not names and not curves:
-        return None
+        return None, given
     end = max([seconds or 0.0, *(curve.seconds[-1] for curve in curves)])
     hop = model.checkpoint.shape.hop
-    return player_frames(curves, names, model.sample_rate, hop, 0, math.ceil(end * model.sample_rate / hop) + 1)
+    frames = math.ceil(end * model.sample_rate / hop) + 1
+    return player_frames(curves, names, model.sample_rate, hop, 0, frames), given
 
 
-def _progress(made: int, total: float, count: int, elapsed: float, rate: int) -> tuple[float | None, str, float | None]:
+def _progress(
+    found: int, made: int, total: float, count: int, elapsed: float, rate: int
+) -> tuple[float | None, str, float | None]:
+    """What the live line shows: samples `found` in the files and `made` since, over all clips."""
     speed = made / max(elapsed, 1e-9)
-    each = made / count / rate
+    each = (found + made) / count / rate
     whole = "" if math.isinf(total) else f" of {total / count / rate:.1f} s"
     clips = f"{count} clips, " if count > 1 else ""
-    text = f"generate  {clips}{each:.1f} s{whole}  {speed:,.0f} samples/s  {speed / rate:.1f}× real time"
+    text = f"{clips}{each:.1f} s{whole}  {speed:,.0f} samples/s  {speed / rate:.1f}× real time"
     if math.isinf(total):
         return None, text, None
-    return made / total, text, (total - made) / speed
+    return (found + made) / total, text, (total - found - made) / speed if made else None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from audio_gen.cli.options import ModelName, Quiet
-from audio_gen.cli.progress import Live, clock
+from audio_gen.cli.progress import Live, product, say
 
 AsJson = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
 
@@ -17,17 +17,24 @@ def models(as_json: AsJson = False) -> None:
 
     Example: audio-gen models
     """
-    from audio_gen.sampler.model import PRETRAINED, bundled
     from audio_gen.checkpoint import SUFFIX, load_checkpoint
+    from audio_gen.sampler.model import PRETRAINED, bundled
 
     found = {name: load_checkpoint(PRETRAINED / f"{name}{SUFFIX}") for name in bundled()}
     if as_json:
-        print(json.dumps({name: dict(checkpoint.card) for name, checkpoint in found.items()}, indent=1))
+        product(json.dumps({name: dict(checkpoint.card) for name, checkpoint in found.items()}, indent=1))
         return
+    if not found:
+        say("no models come with this installation; give `audio-gen generate` a checkpoint or a run folder")
     for name, checkpoint in found.items():
-        print(f"{name}: {checkpoint.card.get('description', '')} {checkpoint.card.get('licence', '')}, {checkpoint.card.get('credit', '')}")
+        words = [
+            str(checkpoint.card[key])
+            for key in ("description", "licence", "credit")
+            if checkpoint.card.get(key)
+        ]
+        product(f"{name}: {'; '.join(words)}")
         for label, values in checkpoint.shape.labels.items():
-            print(f"    --label {label}={'|'.join(values)}")
+            product(f"    --label {label}={'|'.join(values)}")
 
 
 def info(model: ModelName, as_json: AsJson = False) -> None:
@@ -35,9 +42,8 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
 
     Example: audio-gen info drums
     """
-    from audio_gen.sampler.model import find
-
     from audio_gen.checkpoint import load_checkpoint
+    from audio_gen.sampler.model import find
 
     checkpoint = load_checkpoint(find(model))
     shape = checkpoint.shape
@@ -53,7 +59,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "curves": list(checkpoint.curves),
     }
     if as_json:
-        print(json.dumps({**checkpoint.card, **facts, "network": shape.to_dict()}, indent=1))
+        product(json.dumps({**checkpoint.card, **facts, "network": shape.to_dict()}, indent=1))
         return
     for key, value in {**checkpoint.card, **facts}.items():
         if key in ("recipe", "store") or value in ("", None, [], {}):
@@ -61,18 +67,32 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         if key == "receptive_field":
             value = f"{value} samples, {1000 * value / checkpoint.sample_rate:.0f} ms"
         elif isinstance(value, dict):
-            value = ", ".join(f"{name} {'|'.join(part) if isinstance(part, list) else part}" for name, part in value.items())
+            value = ", ".join(
+                f"{name} {'|'.join(part) if isinstance(part, list) else part}" for name, part in value.items()
+            )
         elif isinstance(value, int):
             value = f"{value:,}" if value >= 100_000 else value
-        print(f"{key.replace('_', ' '):32} {value}")
+        product(f"{key.replace('_', ' '):32} {value}")
 
 
 def evaluate(
     model: ModelName,
-    data: Annotated[Path, typer.Argument(help="Token store, run folder, audio file, or folder of recordings.", show_default=False)],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="Token store, run folder, audio file, or folder of recordings.",
+            show_default=False,
+        ),
+    ],
     split: Annotated[str, typer.Option(help="Part of a store: valid, train or all.")] = "valid",
-    max_seconds: Annotated[float | None, typer.Option(help="Score an evenly spread part of this length, seconds.", show_default=False)] = None,
-    baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Score simple predictors beside the model.")] = True,
+    max_seconds: Annotated[
+        float | None,
+        typer.Option(help="Score an evenly spread part of this length, seconds.", show_default=False),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Score simple predictors beside the model.")
+    ] = True,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -87,11 +107,16 @@ def evaluate(
     loaded = load(model, threads=threads)
     with Live(quiet) as live:
 
-        def show(done: float, total: float) -> None:
-            share = done / total if total else None
-            live.show(share, f"scoring  {clock(done)} of {clock(total)} of audio")
+        def show(done: int, total: int, text: str) -> None:
+            live.show(done / total if total else None, text)
 
         result = score(
-            loaded, data, split=split, max_seconds=max_seconds, baselines=baselines, threads=threads, progress=show
+            loaded,
+            data,
+            split=split,
+            max_seconds=max_seconds,
+            baselines=baselines,
+            threads=threads,
+            progress=show,
         )
-    print(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())
+    product(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())

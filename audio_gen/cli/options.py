@@ -9,21 +9,39 @@ import typer
 
 from audio_gen.errors import MissingExtraError, SettingError
 
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a TOML file.", show_default=False)]
+RecipePath = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="Recipe, a TOML file.", show_default=False)
+]
 ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Bundled model (see `audio-gen models`), checkpoint or run folder.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Bundled model (see `audio-gen models`), checkpoint or run folder.",
+        show_default=False,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, such as train.steps=10. Repeatable.", show_default=False),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a recipe key, such as train.steps=10. Repeatable.",
+        show_default=False,
+    ),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", metavar="FOLDER", help="Run folder.  [default: runs/RECIPE-NAME]", show_default=False)
+    Path | None,
+    typer.Option(
+        "--run", metavar="FOLDER", help="Run folder.  [default: runs/RECIPE-NAME]", show_default=False
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite what is there already.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only errors.")]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Processes that share the work.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Processor threads.  [default: all]", show_default=False)]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Processor threads.  [default: all]", show_default=False),
+]
 Device = Annotated[
     str, typer.Option("--device", help="cpu, cuda, mps, or auto: the fastest there is. Only cpu is tested.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_gen.cli.options import Device, Force, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
-from audio_gen.cli.progress import Live, clock, say
+from audio_gen.cli.progress import Live, clock, product, say
 
 if TYPE_CHECKING:
     from audio_gen.recipe import Recipe
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def batch(
     recipe: RecipePath,
     run: RunFolder = None,
-    model: Annotated[str | None, typer.Option(help="Model to play.  [default: the run's own]", show_default=False)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to play.  [default: the run's own]", show_default=False)
+    ] = None,
     overrides: Overrides = None,
     force: Force = False,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
@@ -31,7 +33,7 @@ def batch(
     settings = load_recipe(recipe, overrides or [])
     folder = run or Path("runs") / settings.name
     render(settings, folder, model or str(folder), force, threads, quiet)
-    print(folder / "clips")
+    product(folder / "clips")
 
 
 def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int, quiet: bool) -> None:
@@ -45,19 +47,33 @@ def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int
     with Live(quiet) as live:
 
         def show(done: int, total: int, seconds: float) -> None:
-            live.show(done / total if total else None, f"rendering  {done} of {total} clips  {clock(seconds)} of audio")
+            live.show(
+                done / total if total else None,
+                f"rendering  {done} of {total} clips  {clock(seconds)} of audio",
+            )
 
         rendered = run_batch(recipe, loaded, store, folder, progress=show, force=force)
-    say(f"rendered {rendered.made} clips into {folder / 'clips'}, {rendered.skipped} were there already", quiet)
+    say(
+        f"rendered {rendered.made} clips into {folder / 'clips'}, {rendered.skipped} were there already",
+        quiet,
+    )
 
 
 def page(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with clips.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Where the page goes.  [default: RUN/page]", show_default=False),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where the page goes.  [default: RUN/page]",
+            show_default=False,
+        ),
     ] = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Put the audio into the page: one file to send around.")] = False,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Put the audio into the page: one file to send around.")
+    ] = False,
 ) -> None:
     """Make a listening page of a run's clips: one static HTML file.
 
@@ -65,14 +81,16 @@ def page(
     """
     from audio_gen.pages.listening import write_page
 
-    print(write_page(run, audio="embed" if embed else "link", output=output))
+    product(write_page(run, audio="embed" if embed else "link", output=output))
 
 
 def run(
     recipe: RecipePath,
     run: RunFolder = None,
     overrides: Overrides = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Train afresh even if the run holds another training.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Train afresh, in place of the training that is there.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
     jobs: Jobs = 1,
@@ -92,6 +110,6 @@ def run(
     need("torch", "matplotlib", verb="run")
     prepare_store(settings, folder, jobs, quiet)
     (folder / "recipe.json").write_text(json.dumps(settings.to_dict(), indent=1) + "\n", encoding="utf-8")
-    train_run(settings, folder, resume=True, force=force, device=device, threads=threads, quiet=quiet)
+    train_run(settings, folder, resume=not force, force=force, device=device, threads=threads, quiet=quiet)
     render(settings, folder, str(folder), force=False, threads=threads or 1, quiet=quiet)
-    print(write_page(folder))
+    product(write_page(folder))

@@ -5,21 +5,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audio_gen.cli.options import Device, Force, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
-from audio_gen.cli.progress import Live, clock, say
+from audio_gen.cli.options import Device, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
+from audio_gen.cli.progress import Live, clock, product, say
+from audio_gen.errors import OutputError
 
 if TYPE_CHECKING:
     from audio_gen.evaluation.baselines import Baseline
     from audio_gen.recipe import Recipe
     from audio_gen.training.loop import Report
 
+STATE = "resume.safetensors"
+
 
 def train(
     recipe: RecipePath,
     run: RunFolder = None,
     overrides: Overrides = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where the last training stopped.")] = False,
-    force: Force = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on exactly where the last training stopped.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Train afresh, in place of the training that is there.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = None,
     jobs: Jobs = 1,
@@ -35,19 +42,28 @@ def train(
     settings = load_recipe(recipe, overrides or [])
     folder = run or Path("runs") / settings.name
     need("torch", "matplotlib", verb="train")
+    if (folder / STATE).exists() and not resume and not force:  # before its store is made anew
+        raise OutputError(f"{folder}: holds a training already; --resume continues it, --force starts afresh")
     prepare_store(settings, folder, jobs, quiet)
     train_run(settings, folder, resume=resume, force=force, device=device, threads=threads, quiet=quiet)
-    print(folder / "model.safetensors")
+    product(folder / "model.safetensors")
 
 
 def train_run(
-    recipe: "Recipe", folder: Path, *, resume: bool, force: bool, device: str, threads: int | None, quiet: bool
+    recipe: "Recipe",
+    folder: Path,
+    *,
+    resume: bool,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
 ) -> bool:
     """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
     import torch
 
     from audio_gen.data.store import Store
-    from audio_gen.evaluation.likelihood import store_baselines
+    from audio_gen.evaluation.yardsticks import store_baselines
     from audio_gen.training.loop import Training
 
     if threads:
@@ -57,12 +73,13 @@ def train_run(
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
         return False
-    baselines = store_baselines(store, cache=folder / "baselines.json")
+    baselines = store_baselines(store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds)
     shape = training.state.network.shape
     parameters = sum(parameter.numel() for parameter in training.state.network.parameters())
     say(
-        f"training {recipe.name}: {parameters:,} parameters, hears {1000 * shape.receptive_field / store.sample_rate:.0f} ms, "
-        f"{training.device.type}, {'bfloat16' if training.autocast_enabled else 'float32'}, {torch.get_num_threads()} threads"
+        f"training {recipe.name}: {parameters:,} parameters, "
+        f"hears {1000 * shape.receptive_field / store.sample_rate:.0f} ms, {training.device.type}, "
+        f"{'bfloat16' if training.autocast_enabled else 'float32'}, {torch.get_num_threads()} threads"
         + (f", from step {training.progress.step}" if training.progress.step else ""),
         quiet,
     )
@@ -88,8 +105,8 @@ def _show(live: Live, report: "Report", sample_rate: int) -> None:
         live.say(f"note: {report.message}")
     elif report.valid is not None:
         live.say(
-            f"step {report.step:,}: {report.valid:.3f} bits per sample on held-out audio, {report.loss:.3f} on training audio, "
-            f"{heard} heard, {report.samples_per_second:,.0f} samples/s"
+            f"step {report.step:,}: {report.valid:.3f} bits per sample on held-out audio, "
+            f"{report.loss:.3f} on training audio, {heard} heard, {report.samples_per_second:,.0f} samples/s"
             + (f", {clock(report.seconds_left)} left" if report.seconds_left else "")
         )
     else:

@@ -1,8 +1,11 @@
 """Takes to files: streamed as they are made, side by side, and resumable from nothing but the files."""
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,8 @@ from numpy.typing import NDArray
 
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter, read, read_tags
-from audio_gen.errors import ControlError, OutputError
+from audio_gen.audio.files import is_pipe
+from audio_gen.errors import OutputError
 from audio_gen.sampler.model import CHUNK_SECONDS, Curves, Model, Voices
 from audio_gen.sampler.take import Take
 
@@ -33,107 +37,184 @@ def render(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write each take to its output (a path, or "-"); takes share their length and their draw.
+    """Write each take to its output (a path, or "-"); takes share their length, seed and draw.
 
     With `resume`, what a file holds already stays and the rest follows as if it had never stopped: decoded
-    samples encode back to their tokens, and coins depend on the position alone. Returns how many samples were
+    samples encode back to their tokens, and coins depend on the position alone. Files that are complete are
+    not touched. Nothing is written before it is known that all of it may be. Returns how many samples were
     clipped. Raises OutputError, ControlError, SettingError.
     """
-    tell = progress or (lambda samples: None)
-    for take, output in zip(takes, outputs, strict=True):
-        if resume and output != "-" and Path(output).exists():
-            _check_same(take, Path(output))
+    bits = bits or model.codec.pcm_bits
+    pairs = list(zip(takes, outputs, strict=True))
+    for take, output in pairs:
+        model.start([take.labels], take.draw, take.seed, [take.stream], curves)  # refuses what it cannot play
+        if resume:
+            _check_resumable(model, take, output, format, bits)
+        elif not force and output != "-" and Path(output).exists() and not is_pipe(Path(output)):
+            raise OutputError(f"{output}: exists; use --force to overwrite it or --resume to continue it")
+    due = [pair for pair in pairs if not resume or samples_in(pair[1]) < _length(model, pair[0])]
     clipped = 0
-    for first in range(0, len(takes), ROWS):
-        rows = range(first, min(first + ROWS, len(takes)))
+    for first in range(0, len(due), ROWS):
         with ExitStack() as stack:
-            writers = []
-            for row in rows:
-                heard = _end_of(model, outputs[row]) if resume else None
+            running = []
+            for take, output in due[first : first + ROWS]:
+                heard = _end_of(model, output) if resume else None
                 writer = AudioWriter(
-                    outputs[row],
+                    output,
                     model.sample_rate,
                     format=format,  # type: ignore[arg-type]
-                    bits=bits or model.codec.pcm_bits,
-                    seconds=takes[row].seconds,
-                    tags=takes[row].tags(__version__),
+                    bits=bits,
+                    seconds=take.seconds,
+                    tags=take.tags(__version__),
                     force=force,
                     resume=resume,
                 )
-                stack.enter_context(writer)
-                writers.append((takes[row], writer, heard))
-            _play(model, writers, curves, tell)
-            clipped += sum(writer.samples_clipped for _, writer, _ in writers)
+                stack.enter_context(_closed_at_the_end(writer))
+                running.append(_Running(take, writer, heard))
+            _play(model, running, curves, progress or (lambda samples: None))
+        clipped += sum(file.writer.samples_clipped for file in running)
     return clipped
 
 
-Running = tuple[Take, AudioWriter, NDArray[np.float32] | None]
+def resumable(model: Model, output: Path | str, format: str | None, bits: int | None) -> str | None:
+    """Why a file of this kind cannot be continued, or None if it can."""
+    if output == "-" or is_pipe(Path(output)):
+        return "what went into a pipe cannot be resumed; give a file with -o"
+    if (format or Path(output).suffix.lower().removeprefix(".")) in ("raw", "pcm"):
+        return "raw samples do not say how they were made; only WAV and FLAC can be resumed"
+    if bits is not None and bits < model.codec.pcm_bits:
+        return (
+            f"{bits} bits are too few to tell {model.levels} levels apart, so it cannot be resumed; "
+            f"it takes --bits {model.codec.pcm_bits}"
+        )
+    return None
 
 
-def _play(model: Model, running: Sequence[Running], curves: Curves | None, tell: Progress) -> None:
-    """Finish all files: those that stand at the same position side by side, the shortest first."""
-    seconds = running[0][0].seconds
-    total = math.inf if seconds is None else max(1, round(seconds * model.sample_rate))
-    by_position: dict[int, list[Running]] = {}
-    for row in running:
-        by_position.setdefault(row[1].samples_written, []).append(row)
-    for position in sorted(by_position):
-        rows = by_position[position]
-        if position >= total:
-            continue
-        voices = _voices(model, rows, curves, position)
-        chunk = max(1, round(CHUNK_SECONDS * model.sample_rate))
-        while voices.position < total:
-            waveforms = voices.next(int(min(chunk, total - voices.position)))
-            for (_, writer, _), waveform in zip(rows, waveforms, strict=True):
-                writer.write(waveform)
-            tell(waveforms.size)
+def samples_in(output: Path | str) -> int:
+    """Samples that a file holds already; 0 if there is none, or if it is too young to hold any."""
+    if output == "-" or not Path(output).is_file():
+        return 0
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(output) as file:
+            return int(file.frames)
+    except soundfile.LibsndfileError:
+        return 0  # the writer will say what is wrong with it
 
 
-def _voices(model: Model, rows: Sequence[Running], curves: Curves | None, position: int) -> Voices:
-    """Streams that stand at `position`, having heard what their files hold."""
-    take = rows[0][0]
-    labels, streams = [row[0].labels for row in rows], [row[0].stream for row in rows]
-    if position == 0:
-        return model.start(labels, take.draw, take.seed, streams, curves)
-    heard = np.stack([row[2] for row in rows if row[2] is not None])
-    # Clipped samples have lost their tokens (only de-emphasis can leave [-1, 1]); then the past is made again.
-    if model.codec.pre_emphasis and np.abs(heard).max() >= 0.99:
+@dataclass(frozen=True)
+class _Running:
+    """One file being written."""
+
+    take: Take
+    writer: AudioWriter
+    heard: NDArray[np.float32] | None
+    """What the file held at its end, (time,)."""
+
+
+def _length(model: Model, take: Take) -> float:
+    """Samples of the whole take."""
+    return math.inf if take.seconds is None else max(1, round(take.seconds * model.sample_rate))
+
+
+def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell: Progress) -> None:
+    """Finish all files: those that stand at one position go side by side, whoever is furthest behind goes first."""
+    if not running:
+        return
+    total = _length(model, running[0].take)
+    chunk = max(1, round(CHUNK_SECONDS * model.sample_rate))
+    groups: dict[int, list[_Running]] = {}
+    for file in running:
+        groups.setdefault(file.writer.samples_written, []).append(file)
+    choirs = [(_voices(model, files, curves, at, chunk), files) for at, files in groups.items()]
+    while True:
+        voices, files = min(choirs, key=lambda choir: choir[0].position)
+        if voices.position >= total:
+            return
+        began = voices.position
+        waveforms = voices.next(int(min(chunk, total - began)))
+        new = waveforms[:, files[0].writer.samples_written - began :]
+        with _held_interrupts():
+            for file, waveform in zip(files, new, strict=True):
+                file.writer.write(waveform)
+        tell(new.size)
+
+
+def _voices(
+    model: Model, files: Sequence[_Running], curves: Curves | None, position: int, chunk: int
+) -> Voices:
+    """Streams that have heard what their files hold; with pre-emphasis, that have yet to make up to a chunk of it."""
+    take = files[0].take
+    labels, streams = [file.take.labels for file in files], [file.take.stream for file in files]
+    if position == 0 or model.codec.pre_emphasis:
+        # De-emphasis remembers more than the file holds: fractions of a step, and what was clipped. So the past
+        # is made again, in the very chunks it was made in.
         voices = model.start(labels, take.draw, take.seed, streams, curves)
-        while voices.position < position:
-            voices.next(min(1 << 14, position - voices.position))
+        while voices.position + chunk <= position:
+            voices.next(chunk)
         return voices
+    heard = np.stack([file.heard for file in files if file.heard is not None])
     return model.start(labels, take.draw, take.seed, streams, curves, heard, position)
 
 
 def _end_of(model: Model, output: Path | str) -> NDArray[np.float32] | None:
     """The end of what a file holds: all that the next sample can depend on. None if there is nothing yet."""
-    path = Path(output)
-    if output == "-":
-        raise OutputError("standard output cannot be resumed; give a file with -o")
-    if not path.exists():
-        return None
-    import soundfile
-
-    try:
-        with soundfile.SoundFile(path) as file:
-            frames = file.frames
-    except soundfile.LibsndfileError:
-        return None  # too young to hold a sample, or no audio: the writer will say so
+    frames = samples_in(output)
     if not frames:
         return None
-    # One more than the receptive field: the token before the first one heard. One more for pre-emphasis.
-    first = max(0, frames - model.receptive_field - 2)
-    return read(path, start_seconds=first / model.sample_rate, allow_truncated=True)
+    first = max(0, frames - model.receptive_field - 1)  # one more: the token before the first one heard
+    return read(output, start_seconds=first / model.sample_rate, allow_truncated=True)
 
 
-def _check_same(take: Take, path: Path) -> None:
-    """Refuse to continue a file that other settings have begun."""
+def _check_resumable(model: Model, take: Take, output: Path | str, format: str | None, bits: int) -> None:
+    """Refuse to continue a file that other settings have begun, or that has lost what it takes."""
+    problem = resumable(model, output, format, bits)
+    if problem:
+        raise OutputError(f"{'standard output' if output == '-' else output}: {problem}")
+    path = Path(output)
+    if not path.exists():
+        return
     begun = Take.from_tags(read_tags(path), str(path))
     for name in ("model_hash", "labels", "seed", "stream", "draw", "curves"):
         ours, theirs = getattr(take, name), getattr(begun, name)
         if ours != theirs:
-            what = "another model" if name == "model_hash" else f"{name} {theirs}, now {ours}"
-            raise OutputError(f"{path}: was begun with {what}; resume it with the same settings, or use --force")
-    if path.suffix.lower() not in (".wav", ".flac"):
-        raise ControlError(f"{path}: only WAV and FLAC carry what is needed to resume")
+            what = "another model" if name == "model_hash" else f"{name} {_words(theirs)}, now {_words(ours)}"
+            raise OutputError(
+                f"{path}: was begun with {what}; resume it with the settings it was begun with, or use --force"
+            )
+
+
+def _words(setting: object) -> str:
+    """A setting for people."""
+    if isinstance(setting, dict):
+        return ", ".join(f"{name}={value}" for name, value in setting.items()) or "none"
+    if hasattr(setting, "temperature"):
+        return ", ".join(f"{name} {value:g}" for name, value in vars(setting).items())
+    return str(setting)
+
+
+@contextmanager
+def _closed_at_the_end(writer: AudioWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with _held_interrupts():
+            writer.close()
+
+
+@contextmanager
+def _held_interrupts() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: inside libsndfile's callbacks it would be lost, and a frame with it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(signal.SIGINT, None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from audio_gen.errors import OutputError
+from audio_gen.errors import OutputError, SettingError
 from audio_gen.sampler.draw import Draw
 
 SOFTWARE = "audio_gen"
@@ -18,19 +18,21 @@ class Take:
     model: str
     """Name of the model, for people."""
     model_hash: str
-    seconds: float | None
-    """Length in seconds; None: until it is stopped."""
+    seconds: float | None = field(default=None, compare=False)
+    """Length in seconds; None: until it is stopped. Not part of what it sounds like, nor of the tags: a longer
+    take begins with the shorter one, and a file says itself how long it is."""
     labels: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     stream: int = 0
     """Number of the clip among those of one seed."""
     draw: Draw = Draw()  # noqa: RUF009 - frozen
     curves: Mapping[str, Any] = field(default_factory=dict)
-    """Curve name: how it was given, such as "-20" or "melody.csv"."""
+    """Curve name: how it was given, such as "-20", or "melody.csv" and a digest of what it says."""
 
     def tags(self, version: str) -> dict[str, str]:
         """What is written into the file, so that it can be made again."""
         take = asdict(self) | {"labels": dict(self.labels), "curves": dict(self.curves), "version": version}
+        del take["seconds"]
         return {"software": f"{SOFTWARE} {version}", "comment": json.dumps(take, sort_keys=True)}
 
     @classmethod
@@ -40,5 +42,7 @@ class Take:
             take = json.loads(tags["comment"])
             take.pop("version")
             return cls(**take | {"draw": Draw(**take["draw"])})
-        except (KeyError, TypeError, ValueError):
-            raise OutputError(f"{where}: was not made by audio_gen, or has lost its tags; generate it afresh") from None
+        except (AttributeError, KeyError, TypeError, ValueError, SettingError):
+            raise OutputError(
+                f"{where}: was not made by audio-gen, or has lost its tags; generate it afresh with --force"
+            ) from None
