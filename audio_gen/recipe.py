@@ -89,6 +89,14 @@ class ControlSettings(Settings):
     """Samples per curve frame."""
     mel_bands: int = Field(80, ge=8, le=256)
 
+    @field_validator("labels")
+    @classmethod
+    def _names(cls, labels: dict[str, LabelSettings]) -> dict[str, LabelSettings]:
+        for name in labels:
+            if not name.replace("-", "_").isidentifier():
+                raise ValueError(f"{name!r} is no name for a label; use letters, digits, - and _")
+        return labels
+
 
 class NetworkSettings(Settings):
     """[network]: one entry per tier in `layers` and `channels`, fastest first; one tier is a classic WaveNet."""
@@ -134,8 +142,9 @@ class TrainSettings(Settings):
     """Streams read side by side."""
     crop: int = Field(4096, ge=1)
     """Samples per stream and step. The next step may go on where this one ended: see `walk`."""
-    walk: int = Field(8, ge=1)
-    """Crops a stream reads one after another, its network state carried along as left context."""
+    walk: int = Field(128, ge=1)
+    """Crops a stream reads one after another, its network state carried along as left context. Best is a walk
+    that covers a whole clip: one that begins in the middle of a clip teaches the model to begin there too."""
     learning_rate: float = Field(2e-3, gt=0.0)
     warmup: float = Field(0.02, ge=0.0, le=1.0)
     """Share of the run in which the learning rate rises from 0."""
@@ -147,9 +156,9 @@ class TrainSettings(Settings):
     ema: float = Field(0.999, ge=0.0, lt=1.0)
     """Decay per step of the averaged parameters, which are the ones validated, saved and played."""
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)
-    """Share of clips whose labels are hidden, so that the model also knows "no label"."""
+    """How often each label is hidden, on its own, so that the model also knows clips with some or no labels."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     validate_every: int = Field(500, ge=1)
     """Steps between validations; each also writes a checkpoint and previews."""
     valid_seconds: float = Field(20.0, gt=0.0)
@@ -177,7 +186,7 @@ class GenerateSettings(Settings):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     min_p: float = Field(0.0, ge=0.0, le=1.0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str = "{labels}-t{temperature}-{index:03}.wav"
     """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name."""
@@ -223,6 +232,11 @@ class Recipe(Settings):
             raise ValueError(f"controls.hop ({self.controls.hop}) must be a multiple of the slowest tier's {slowest} samples")
         if self.train.crop % slowest:
             raise ValueError(f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples")
+        if self.controls.curves and self.train.crop % self.controls.hop:
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
+                "crops begin on curve frames"
+            )
         names = [table.name for table in self.generate]
         if len(set(names)) < len(names):
             raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")
@@ -261,8 +275,8 @@ def build_recipe(tables: dict[str, Any], where: str = "recipe") -> Recipe:
         return Recipe.model_validate_json(json.dumps(tables))
     except ValidationError as error:
         raise RecipeError(f"{where}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
-    except TypeError as error:  # TOML dates and times, which no setting takes
-        raise RecipeError(f"{where}: {error}") from None
+    except TypeError:  # TOML has types that JSON and our settings lack
+        raise RecipeError(f"{where}: {_date(tables)}: dates and times are no settings; put text in quotes") from None
 
 
 def _rooted(data: DataSettings, folder: Path) -> DataSettings:
@@ -277,9 +291,10 @@ def _set(tables: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise RecipeError(f"--set {override}: must be KEY=VALUE, such as train.steps=10")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        value = text.strip()
+        parsed = {}
+    value = parsed["value"] if parsed.keys() == {"value"} else text.strip()
     *parents, last = key.strip().split(".")
     table: Any = tables
     for parent in parents:
@@ -291,9 +306,20 @@ def _set(tables: dict[str, Any], override: str) -> None:
     table[last] = value
 
 
+def _date(table: Any) -> str:
+    """Where the first value that is none of JSON's types stands."""
+    for key, value in table.items() if isinstance(table, dict) else enumerate(table):
+        if isinstance(value, dict | list):
+            if inner := _date(value):
+                return f"{key}.{inner}"
+        elif not isinstance(value, str | int | float):
+            return str(key)
+    return ""
+
+
 def _explain(problem: Any) -> str:
     """One pydantic problem in a user's words."""
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, 1)

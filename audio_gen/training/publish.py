@@ -113,7 +113,8 @@ def load_into(network: Network, checkpoint: Checkpoint) -> None:
 
 
 def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings: TrainSettings) -> None:
-    """A clip per value of the first label (one clip if there is none), all of the recipe's seed.
+    """A clip per value of the first label (one clip if there is none), all of the recipe's seed; the other
+    labels are those of some training clip.
 
     A model steered by curves follows those of a few held-out clips instead. Raises EngineError, OutputError.
     """
@@ -138,10 +139,16 @@ def _previews(model: "Model", store: Store, settings: TrainSettings) -> Iterator
             yield name, model.generate(seconds, labels=heard.labels, curves=store.curves_of(heard), seed=seed)
         return
     first = next(iter(model.labels.items()), None)
-    wanted = [{}] if first is None else [{first[0]: value} for value in first[1][:16]]
+    wanted = [{}] if first is None else [_usual(store, *first, place) for place in range(min(len(first[1]), 16))]
     clips = model.generate(seconds, labels=wanted, seed=seed)
     for labels, clip in zip(wanted, clips, strict=True):
         yield "-".join(labels.values()) or "preview", clip
+
+
+def _usual(store: Store, label: str, values: list[str], place: int) -> dict[str, str]:
+    """The value at `place` with the other labels of a clip from the middle of those that carry it."""
+    alike = [clip.labels for clip in store.clips("train") if clip.labels.get(label) == values[place]]
+    return alike[len(alike) // 2] if alike else {label: values[place]}
 
 
 def _hardware(device: torch.device) -> str:
