@@ -665,3 +665,9 @@ def test_metrics_that_cannot_be_written_are_one_line(
         monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(OutputError, match="Read-only file system"):
         training.train([], lambda report: None)
+
+
+def test_tensorboard_gets_the_metrics(tones: Path, store: Store, tmp_path: Path) -> None:
+    learn(toy_recipe(tones, steps=3), store, tmp_path, tensorboard=True)
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"valid" in events and b"learning_rate" in events

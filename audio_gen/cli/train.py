@@ -29,6 +29,7 @@ def train(
     ] = False,
     device: Device = "auto",
     threads: Threads = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")] = False,
     jobs: Jobs = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -45,7 +46,16 @@ def train(
     if (folder / STATE).exists() and not resume and not force:  # before its store is made anew
         raise OutputError(f"{folder}: holds a training already; --resume continues it, --force starts afresh")
     prepare_store(settings, folder, jobs, quiet)
-    train_run(settings, folder, resume=resume, force=force, device=device, threads=threads, quiet=quiet)
+    train_run(
+        settings,
+        folder,
+        resume=resume,
+        force=force,
+        device=device,
+        threads=threads,
+        quiet=quiet,
+        tensorboard=tensorboard,
+    )
     product(folder / "model.safetensors")
 
 
@@ -58,6 +68,7 @@ def train_run(
     device: str,
     threads: int | None,
     quiet: bool,
+    tensorboard: bool = False,
 ) -> bool:
     """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
     import torch
@@ -69,7 +80,7 @@ def train_run(
     if threads:
         torch.set_num_threads(threads)
     store = Store(folder / "store")
-    training = Training(recipe, store, folder, device=device, resume=resume, force=force)
+    training = Training(recipe, store, folder, device=device, resume=resume, force=force, tensorboard=tensorboard)
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
         return False

@@ -77,8 +77,12 @@ class Training:
         device: str = "cpu",
         resume: bool = False,
         force: bool = False,
+        tensorboard: bool = False,
     ) -> None:
-        """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not."""
+        """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
+
+        `tensorboard` also writes the metrics to RUN/tensorboard.
+        """
         self.recipe, self.store, self.run = recipe, store, run
         self.settings = recipe.train
         if not store.clips("train"):
@@ -104,7 +108,12 @@ class Training:
             if not resume:
                 raise OutputError(f"{run}: holds a training already; --resume continues it, --force starts afresh")
             saved.load_state(resume_file, self.state)
-        self.metrics = Metrics(run / "metrics.jsonl", self.state.progress.metrics_bytes)
+        self.metrics = Metrics(
+            run / "metrics.jsonl",
+            self.progress.metrics_bytes,
+            board=run / "tensorboard" if tensorboard else None,
+            step=self.progress.step + 1,
+        )
         self._averaged = copy.deepcopy(network)  # the weights as they are saved and played
 
     @property

@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from audio_gen.errors import OutputError
+from audio_gen.errors import MissingExtraError, OutputError
 from audio_gen.evaluation.baselines import Baseline
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @contextmanager
@@ -22,8 +25,10 @@ def writing(path: Path) -> Iterator[None]:
 class Metrics:
     """metrics.jsonl, cut to `size` bytes: what a killed training wrote after its last checkpoint is redone."""
 
-    def __init__(self, path: Path, size: int) -> None:
+    def __init__(self, path: Path, size: int, *, board: Path | None = None, step: int = 0) -> None:
+        """`board`: folder for TensorBoard, told to forget what it saw after `step`. Raises MissingExtraError."""
         self.path = path
+        self._board = None if board is None else _open_board(board, step)
         with writing(path), path.open("ab") as file:
             self.size = file.truncate(min(size, path.stat().st_size))
 
@@ -32,6 +37,11 @@ class Metrics:
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         self.size = self.path.stat().st_size
+        if self._board is not None:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name != "step":
+                    self._board.add_scalar(name, value, row["step"])
+            self._board.flush()
 
     def rows(self) -> list[dict[str, Any]]:
         """All lines, oldest first."""
@@ -59,3 +69,13 @@ class Metrics:
         with writing(path):
             figure.savefig(part, format="png", dpi=120)
             part.replace(path)
+
+
+def _open_board(folder: Path, step: int) -> "SummaryWriter":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "--tensorboard needs tensorboard, which is not installed; run: pip install 'audio-gen[tensorboard]'"
+        ) from None
+    return SummaryWriter(folder, purge_step=step)  # type: ignore[no-untyped-call]
