@@ -9,6 +9,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             int(header["sample_rate"]),
             tensors,
             tuple(header["curves"]),
-            header["gain"],
+            dict(header["gain"]),
             float(header["end_seconds"]),
-            header["card"],
+            dict(header["card"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+        if checkpoint.shape.levels != checkpoint.codec.levels or checkpoint.sample_rate < 1:
+            raise ValueError("network, codec and sample rate do not belong together")
+        recorded = str(header["hash"])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint header ({error}); fetch or train it again") from None
     except AudioGenError as error:
         raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    if checkpoint.hash != header.get("hash"):
+    if checkpoint.hash != recorded:
         raise CheckpointError(f"{path}: the weights do not match their recorded hash; fetch or train it again")
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
@@ -125,7 +129,9 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Map
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -138,11 +144,12 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
     try:
         tensors = load(data)
         (size,) = struct.unpack("<Q", data[:8])
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
-    except (SafetensorError, KeyError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{path}: not a checkpoint, or a truncated one ({error})") from None
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({reason})") from None
     return tensors, metadata

@@ -41,7 +41,8 @@ def draw_token(logits: NDArray[np.floating], coin: float, draw: Draw) -> int:
     logits = np.asarray(logits, np.float64)
     if draw.temperature == 0.0:
         return int(np.argmax(logits))
-    weights = np.exp((logits - logits.max()) / draw.temperature)
+    with np.errstate(over="ignore"):  # the coldest temperatures push all but the likeliest to -inf
+        weights = np.exp((logits - logits.max()) / draw.temperature)
     order = np.argsort(-weights, kind="stable")
     if draw.top_k:
         order = order[: draw.top_k]

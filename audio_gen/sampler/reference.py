@@ -39,6 +39,9 @@ class ReferenceEngine:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "ReferenceEngine":
+        from audio_gen.engine.pack import check_tensors
+
+        check_tensors(checkpoint.shape, checkpoint.tensors)  # one error for both engines
         return cls(load_network(checkpoint))
 
     def start(self, labels: NDArray[np.integer], position: int = 0, last: NDArray[Any] | None = None) -> ReferenceState:
