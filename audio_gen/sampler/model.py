@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from audio_gen.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
-from audio_gen.errors import CheckpointError, ControlError, SettingError
+from audio_gen.engine.pack import check_tensors
+from audio_gen.errors import CheckpointError, ControlError, EngineError, SettingError
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
 
@@ -209,11 +210,16 @@ class Model:
     ) -> Voices:
         """Streams about to play, from the beginning or from `position` after having heard a waveform.
 
-        `heard` (rows, time) is the end of what has been played up to `position`: one sample more than the
-        receptive field, or all of it if it is shorter.
+        `heard` (rows, time) is the end of what has been played up to `position`: at least one sample more than
+        the receptive field, or all of it if it is shorter. Raises ControlError, SettingError.
         """
+        if position:
+            known, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
+            if not needed <= known <= position:
+                raise SettingError(f"to go on at {position}, the last {needed} samples must be heard, got {known}")
         indices = np.stack([label_indices(row, self.labels) for row in labels]).reshape(len(labels), -1)
-        spread = None if curves is None else np.repeat(self._checked(curves)[None], len(labels), axis=0)
+        steer = self._checked(curves)
+        spread = None if steer is None else np.repeat(steer[None], len(labels), axis=0)
         coins(seed, max(streams), 0, 0)  # refuse impossible seeds before anything is written
         voices = Voices(
             self.engine, None, self.codec, draw, seed, streams, spread, position, np.zeros(len(labels), np.float32)
@@ -230,7 +236,11 @@ class Model:
         else:  # the first known token is only the one before those to be heard
             voices.state = self.engine.start(indices, first + 1, tokens[:, 0])
             self.engine.prime(voices.state, tokens[:, 1:], spread)
-        voices.previous = np.asarray(heard[:, -1], np.float32)
+        # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
+        filtered = heard.shape[1] > tokens.shape[1]
+        before = heard[:, 0] if filtered else np.zeros(len(labels))
+        ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(tokens, before, strict=True)]
+        voices.previous = np.array(ends, np.float32)
         return voices
 
     def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
@@ -239,8 +249,12 @@ class Model:
             return np.stack([self.codec.encode(row) for row in heard])
         return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
 
-    def _checked(self, curves: Curves) -> Curves:
+    def _checked(self, curves: Curves | None) -> Curves | None:
         wanted = self.checkpoint.shape.curve_channels
+        if curves is None:
+            if wanted:
+                raise ControlError(f"{self.name}: is steered by curves ({', '.join(self.checkpoint.curves)}); give them")
+            return None
         curves = np.asarray(curves, np.float32)
         if not wanted:
             raise ControlError(f"{self.name}: has no curves to steer")
@@ -259,7 +273,8 @@ class Model:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
         state = self.engine.start(label_indices(labels or {}, self.labels)[None])
-        spread = None if curves is None else self._checked(curves)[None]
+        steer = self._checked(curves)
+        spread = None if steer is None else steer[None]
         costs = []
         for start in range(0, len(tokens), 4096):
             part = tokens[None, start : start + 4096]
@@ -302,4 +317,9 @@ def load(name_or_path: str | Path, *, engine: Literal["compiled", "reference"] =
     audio_gen.errors.CheckpointError: no-such-model: neither a bundled model (...) nor a checkpoint file
     """
     path = find(name_or_path)
-    return Model(load_checkpoint(path), engine=engine, threads=threads, name=path.stem if path.stem != "model" else "")
+    checkpoint = load_checkpoint(path)
+    try:
+        check_tensors(checkpoint.shape, checkpoint.tensors)
+    except EngineError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Model(checkpoint, engine=engine, threads=threads, name=path.stem if path.stem != "model" else "")
