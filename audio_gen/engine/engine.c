@@ -9,61 +9,9 @@
 #include "engine.h"
 #include "matrix.h"
 
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
-#error "the engine needs plain float arithmetic; on 32-bit x86 compile with -msse2 -mfpmath=sse"
-#endif
-
-/* ---- Functions of one number ---- */
-
-/* 2^x for x in [-126, 126], clamped outside (and for NaN). Relative error below 2^-23; 2^0 is exactly 1. */
-INLINE float exp2_clamped(float x) {
-    union { float value; uint32_t bits; } shifted, power;
-    x = x > -126.0f ? x : -126.0f;
-    x = x < 126.0f ? x : 126.0f;
-    shifted.value = x + 12582912.0f; /* 1.5 * 2^23: the low bits now hold x rounded to an integer */
-    const float f = x - (shifted.value - 12582912.0f);
-    power.bits = (shifted.bits << 23) + 0x3f800000u;
-    float p = 0.00015353362f;
-    p = p * f + 0.0013398875f;
-    p = p * f + 0.00961843692f;
-    p = p * f + 0.0555033237f;
-    p = p * f + 0.240226477f;
-    p = p * f + 0.693147182f;
-    p = p * f + 1.0f;
-    return p * power.value;
-}
-
-/* tanh(a) sigmoid(b), where the packed weights already hold a' = -2 log2(e) a and b' = -log2(e) b:
-   tanh(a) = (1 - 2^a') / (1 + 2^a'),  sigmoid(b) = 1 / (1 + 2^b'). */
-INLINE float gate_value(float a, float b) {
-    a = a > -60.0f ? a : -60.0f; /* keeps the product of the two below the largest float */
-    a = a < 60.0f ? a : 60.0f;
-    b = b > -60.0f ? b : -60.0f;
-    b = b < 60.0f ? b : 60.0f;
-    const float ea = exp2_clamped(a), eb = exp2_clamped(b);
-    return (1.0f - ea) / ((1.0f + ea) * (1.0f + eb));
-}
-
-/* h (padded) from z (2 padded, interleaved by 16). */
-static void gate(const float *restrict z, float *restrict h, int32_t padded) {
-    for (int32_t c = 0; c < padded; c += PAD, z += 2 * PAD) {
-        for (int32_t i = 0; i < PAD; i++) h[c + i] = gate_value(z[i], z[PAD + i]);
-    }
-}
-
-INLINE void copy(float *restrict y, const float *restrict x, int32_t count) {
-    memcpy(y, x, (size_t)count * sizeof *y);
-}
-
-INLINE void add(float *restrict y, const float *restrict x, int32_t count) {
-    for (int32_t i = 0; i < count; i++) y[i] += x[i];
-}
-
-INLINE void relu(float *y, size_t count) {
-    for (size_t i = 0; i < count; i++) y[i] = y[i] > 0.0f ? y[i] : 0.0f;
-}
-
 /* ---- The draw ---- */
+
+enum { GROUP = 16 }; /* tokens whose weights are summed as a tree */
 
 /* The sum of 16 weights, as a tree. */
 INLINE float sum16(const float *w) {
@@ -75,7 +23,7 @@ INLINE float sum16(const float *w) {
 
 static float sum_weights(const float *w, int32_t levels) {
     float total = 0.0f;
-    for (int32_t i = 0; i < levels; i += PAD) total += sum16(w + i);
+    for (int32_t i = 0; i < levels; i += GROUP) total += sum16(w + i);
     return total;
 }
 
@@ -119,12 +67,12 @@ static int32_t pick(const float *w, int32_t levels, float coin) {
     const float target = coin * sum_weights(w, levels);
     float before = 0.0f;
     int32_t block = 0, kept = -1;
-    for (; block + PAD < levels; block += PAD) {
+    for (; block + GROUP < levels; block += GROUP) {
         const float after = before + sum16(w + block);
         if (after > target) break;
         before = after;
     }
-    for (int32_t i = block; i < block + PAD; i++) {
+    for (int32_t i = block; i < block + GROUP; i++) {
         if (w[i] <= 0.0f) continue;
         kept = i;
         before += w[i];
@@ -135,20 +83,21 @@ static int32_t pick(const float *w, int32_t levels, float coin) {
     return kept;
 }
 
-/* One token from the logits and a coin in [0, 1); -1 if a logit is not finite. */
+/* One token from the logits (64-byte aligned) and a coin in [0, 1); -1 if a logit is not finite. */
 static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw, float coin) {
-    float lane[PAD], w[MAX_LEVELS];
-    int32_t strange[PAD] = {0};
-    for (int32_t i = 0; i < PAD; i++) lane[i] = logits[i];
-    for (int32_t block = 0; block < levels; block += PAD) {
-        for (int32_t i = 0; i < PAD; i++) {
+    float lane[GROUP];
+    _Alignas(64) float w[MAX_LEVELS];
+    int32_t strange[GROUP] = {0};
+    for (int32_t i = 0; i < GROUP; i++) lane[i] = logits[i];
+    for (int32_t block = 0; block < levels; block += GROUP) {
+        for (int32_t i = 0; i < GROUP; i++) {
             const float logit = logits[block + i];
             lane[i] = logit > lane[i] ? logit : lane[i];
             strange[i] |= !(logit - logit == 0.0f);
         }
     }
     float max = lane[0];
-    for (int32_t i = 0; i < PAD; i++) {
+    for (int32_t i = 0; i < GROUP; i++) {
         if (strange[i]) return -1;
         if (lane[i] > max) max = lane[i];
     }
@@ -159,7 +108,9 @@ static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw,
     }
     float scale = 1.44269504f / draw->temperature; /* log2(e) / temperature */
     scale = scale < 1e30f ? scale : 1e30f;
-    for (int32_t i = 0; i < levels; i++) w[i] = exp2_clamped((logits[i] - max) * scale);
+    for (int32_t i = 0; i < levels; i += LANES) {
+        store(w + i, exp2_vec(larger((load(logits + i) - max) * scale, all(-126.0f))));
+    }
     if (draw->top_k > 0 && draw->top_k < levels) keep_largest(w, levels, draw->top_k, 1e30f);
     if (draw->min_p > 0.0f) {
         for (int32_t i = 0; i < levels; i++) w[i] = w[i] >= draw->min_p ? w[i] : 0.0f;
@@ -170,6 +121,11 @@ static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw,
 
 /* ---- The network ---- */
 
+/* What one layer has worked out ahead: for frames `first` to `end`, its bias and the taps from before `first`. */
+typedef struct {
+    int64_t first, end;
+} Ahead;
+
 /* Working memory of one call, and what the rows of the current block are. */
 typedef struct {
     const Network *network;
@@ -179,11 +135,12 @@ typedef struct {
     int64_t frame[MAX_TIERS];      /* first frame of each tier in the block */
     int32_t frames[MAX_TIERS];     /* frames of each tier in the block */
     float *a[MAX_TIERS];           /* (rows, C_k): residual stream of each tier */
-    float *z, *h, *skip, *hidden, *logits; /* (rows, ...) */
+    float *h[2];                   /* (rows, C): gated outputs of this layer and the one before */
+    float *skip, *hidden, *logits; /* (rows, ...) */
     float *condition;              /* (streams, D) */
-    const float *x[MAX_ROWS];      /* rows of a product's inputs ... */
-    float *y[MAX_ROWS];            /* ... and outputs */
-    int32_t count;                 /* rows gathered in them */
+    Ahead *ahead;                  /* (layers), or null: nothing is worked out ahead */
+    float *ahead_z;                /* per layer (frames, streams, 2 C) */
+    Product product;               /* the one being gathered */
 } Block;
 
 INLINE float *state_of(const Block *block, int32_t stream) {
@@ -195,21 +152,32 @@ INLINE float *row_of(const Block *block, int32_t tier, int32_t stream, int32_t f
     return block->a[tier] + row * (size_t)block->network->tiers[tier].padded;
 }
 
-INLINE void gather(Block *block, float *y, const float *x) {
-    block->y[block->count] = y;
-    block->x[block->count++] = x;
+/* Gather rows for one product with `matrix` (more terms may follow), then `finish` it. */
+INLINE void begin(Block *block, const Matrix *matrix, const float *bias, End end) {
+    block->product.rows = 0;
+    block->product.terms = 1;
+    block->product.matrix[0] = matrix;
+    block->product.bias = bias;
+    block->product.end = end;
 }
 
-/* The rows gathered since the last call: y += matrix x. */
-INLINE void multiply(Block *block, const Matrix *matrix) {
-    accumulate(matrix, block->count, block->y, block->x);
-    block->count = 0;
+INLINE void add_row(Block *block, float *out, const float *start, const float *x) {
+    Product *product = &block->product;
+    product->out[product->rows] = out;
+    product->start[product->rows] = start;
+    product->x[0][product->rows++] = x;
 }
 
-/* y[row] += matrix x[row] for rows stored one after another. */
-static void multiply_rows(Block *block, const Matrix *matrix, int32_t rows, float *y, const float *x, int32_t width) {
-    for (int32_t r = 0; r < rows; r++) gather(block, y + (size_t)r * (size_t)matrix->outputs, x + (size_t)r * (size_t)width);
-    multiply(block, matrix);
+INLINE void finish(Block *block) {
+    if (block->product.rows) multiply(&block->product);
+}
+
+/* out[row] += bias + matrix x[row], for rows stored one after another; those of x are `width` wide. */
+static void add_product(Block *block, const Matrix *matrix, int32_t rows, float *out, const float *bias,
+                        const float *x, int32_t width) {
+    begin(block, matrix, bias, PLAIN);
+    for (int32_t r = 0; r < rows; r++, out += matrix->outputs, x += width) add_row(block, out, out, x);
+    finish(block);
 }
 
 /* c = labels + curves.weight curve[frame] + curves.bias, and for every layer bias + condition.weight c. */
@@ -221,21 +189,24 @@ static void refresh_conditions(Block *block) {
     if (n->shape.curve_channels) {
         int64_t frame = block->start / n->shape.hop;
         if (frame >= work->curve_frames) frame = work->curve_frames - 1;
-        for (int32_t s = 0; s < block->streams; s++) {
-            const int64_t row = (int64_t)(block->first_stream + s) * work->curve_frames + frame;
-            gather(block, block->condition + (size_t)s * (size_t)width, work->curves + (size_t)row * (size_t)n->shape.curve_channels);
+        const int64_t row = block->first_stream * work->curve_frames + frame;
+        const float *curve = work->curves + (size_t)row * (size_t)n->shape.curve_channels;
+        begin(block, &n->curve, NULL, PLAIN);
+        for (int32_t s = 0; s < block->streams; s++, curve += work->curve_frames * n->shape.curve_channels) {
+            float *c = block->condition + (size_t)s * (size_t)width;
+            add_row(block, c, c, curve);
         }
-        multiply(block, &n->curve);
+        finish(block);
     }
     for (int32_t k = 0; k < n->shape.tiers; k++) {
         for (int32_t l = 0; l < n->tiers[k].layer_count; l++) {
             const Layer *layer = &n->tiers[k].layers[l];
+            begin(block, &layer->condition, NULL, PLAIN);
             for (int32_t s = 0; s < block->streams; s++) {
-                float *bias = state_of(block, s) + layer->conditioned_bias;
-                copy(bias, layer->bias, layer->condition.outputs);
-                gather(block, bias, block->condition + (size_t)s * (size_t)width);
+                const float *c = block->condition + (size_t)s * (size_t)width;
+                add_row(block, state_of(block, s) + layer->conditioned_bias, layer->bias, c);
             }
-            multiply(block, &layer->condition);
+            finish(block);
         }
     }
 }
@@ -268,20 +239,23 @@ static void pool_down(Block *block, int32_t k) {
         float *gathering = state_of(block, s) + tier->gathering;
         if (first == oldest) copy(gathering, tier->down_bias, width);
         for (int64_t j = block->frame[k]; j < incomplete; j++) {
-            copy(row_of(block, k, s, (int32_t)(j - block->frame[k])), j * pool < first ? gathering : tier->down_bias, width);
+            const float *start = j * pool < first ? gathering : tier->down_bias;
+            copy(row_of(block, k, s, (int32_t)(j - block->frame[k])), start, width);
         }
         if (incomplete * pool >= first && incomplete * pool < end) copy(gathering, tier->down_bias, width);
     }
     for (int32_t slot = 0; slot < pool; slot++) {
+        begin(block, &tier->down[slot], NULL, PLAIN);
         for (int64_t j = block->frame[k]; j <= incomplete; j++) {
             const int64_t frame = j * pool + slot;
             if (frame < first || frame >= end) continue;
             for (int32_t s = 0; s < block->streams; s++) {
-                float *sum = j < incomplete ? row_of(block, k, s, (int32_t)(j - block->frame[k])) : state_of(block, s) + tier->gathering;
-                gather(block, sum, row_of(block, k - 1, s, (int32_t)(frame - first)));
+                float *sum = state_of(block, s) + tier->gathering;
+                if (j < incomplete) sum = row_of(block, k, s, (int32_t)(j - block->frame[k]));
+                add_row(block, sum, sum, row_of(block, k - 1, s, (int32_t)(frame - first)));
             }
         }
-        multiply(block, &tier->down[slot]);
+        finish(block);
     }
 }
 
@@ -289,6 +263,7 @@ static void pool_down(Block *block, int32_t k) {
 static void add_from_above(Block *block, int32_t k) {
     const Tier *tier = &block->network->tiers[k], *above = &block->network->tiers[k + 1];
     for (int32_t slot = 0; slot < above->pool; slot++) {
+        begin(block, &above->up[slot], above->up_bias + (size_t)slot * (size_t)tier->padded, PLAIN);
         for (int32_t f = 0; f < block->frames[k]; f++) {
             const int64_t next = block->frame[k] + f + 1;
             const int64_t j = next / above->pool - 1;
@@ -296,37 +271,88 @@ static void add_from_above(Block *block, int32_t k) {
             const int64_t local = j - block->frame[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
                 float *a = row_of(block, k, s, f);
-                add(a, above->up_bias + (size_t)slot * (size_t)tier->padded, tier->padded);
-                gather(block, a, local >= 0 ? row_of(block, k + 1, s, (int32_t)local) : state_of(block, s) + above->output);
+                const float *y = state_of(block, s) + above->output;
+                if (local >= 0) y = row_of(block, k + 1, s, (int32_t)local);
+                add_row(block, a, a, y);
             }
         }
-        multiply(block, &above->up[slot]);
+        finish(block);
     }
 }
 
-/* z = dilated.weight (a[n - (K-1) d], ..., a[n]) + dilated.bias + condition.weight c */
-static void dilated(Block *block, int32_t k, const Layer *layer) {
+/* a[n - delay] of a layer, for frame n = the block's frame f: in the block, or in the layer's ring. */
+INLINE const float *past(const Block *block, int32_t k, const Layer *layer, int32_t s, int32_t f, int32_t delay) {
+    if (f >= delay) return row_of(block, k, s, f - delay);
+    const uint64_t slot = (uint64_t)(block->frame[k] + f - delay) & (uint64_t)(layer->ring - 1);
+    return state_of(block, s) + layer->history + slot * (size_t)block->network->tiers[k].padded;
+}
+
+INLINE const float *bias_of(const Block *block, const Layer *layer, int32_t s) {
+    return block->network->shape.condition_channels ? state_of(block, s) + layer->conditioned_bias : layer->bias;
+}
+
+/* One stream reads all weights for each sample, so their way from memory limits it. But bias and past taps of a
+   layer's next frames, up to its dilation, are known: work them out for several frames at once, reading those
+   weights once. The sums are kept and continued, so no bit changes. Returns z of this frame so far, or null. */
+static float *work_ahead(Block *block, int32_t k, const Layer *layer) {
     const Network *n = block->network;
     const Tier *tier = &n->tiers[k];
-    const int32_t frames = block->frames[k], taps = n->shape.kernel_size;
-    const size_t width = 2 * (size_t)tier->padded;
-    float *z = block->z;
-    for (int32_t s = 0; s < block->streams; s++) {
-        const float *bias = n->shape.condition_channels ? state_of(block, s) + layer->conditioned_bias : layer->bias;
-        for (int32_t f = 0; f < frames; f++) copy(z + (size_t)(s * frames + f) * width, bias, 2 * tier->padded);
+    const int64_t frame = block->frame[k];
+    const size_t width = 2 * (size_t)tier->padded, row = width * (size_t)block->streams;
+    float *z = block->ahead_z + layer->ahead * (size_t)(AHEAD * block->streams);
+    Ahead *ahead = &block->ahead[layer->index];
+    if (frame < ahead->end) return z + (size_t)(frame - ahead->first) * row;
+    const int32_t near = layer->dilation < AHEAD ? layer->dilation : AHEAD;
+    int64_t end = frame + near - (frame + layer->index) % near; /* layers take turns, for even work per sample */
+    int64_t last = (block->work->position + block->work->steps) / tier->period;
+    if (n->shape.curve_channels) { /* bias changes with the curve frame */
+        const int64_t change = (block->start / n->shape.hop + 1) * n->shape.hop / tier->period;
+        if (change < last) last = change;
     }
-    for (int32_t tap = 0; tap < taps; tap++) {
-        const int32_t delay = (taps - 1 - tap) * layer->dilation;
+    if (end > last) end = last;
+    if (end < frame + 2) return NULL;
+    begin(block, &layer->tap[0], NULL, PLAIN);
+    Product *product = &block->product;
+    product->terms = n->shape.kernel_size - 1;
+    for (int32_t f = 0; f < end - frame; f++) {
         for (int32_t s = 0; s < block->streams; s++) {
-            const float *history = state_of(block, s) + layer->history;
-            for (int32_t f = 0; f < frames; f++) {
-                const uint64_t slot = (uint64_t)(block->frame[k] + f - delay) & (uint64_t)(layer->ring - 1);
-                const float *past = history + slot * (size_t)tier->padded;
-                gather(block, z + (size_t)(s * frames + f) * width, f < delay ? past : row_of(block, k, s, f - delay));
+            for (int32_t tap = 0; tap < product->terms; tap++) {
+                const int32_t delay = (product->terms - tap) * layer->dilation;
+                const uint64_t slot = (uint64_t)(frame + f - delay) & (uint64_t)(layer->ring - 1);
+                product->matrix[tap] = &layer->tap[tap];
+                product->x[tap][product->rows] = state_of(block, s) + layer->history + slot * (size_t)tier->padded;
             }
+            product->out[product->rows] = z + (size_t)f * row + (size_t)s * width;
+            product->start[product->rows++] = bias_of(block, layer, s);
         }
-        multiply(block, &layer->tap[tap]);
     }
+    multiply(product);
+    *ahead = (Ahead){frame, end};
+    return z;
+}
+
+/* z = dilated.weight (a[n - (K-1) d], ..., a[n]) + dilated.bias + condition.weight c;  h = tanh(z_1) sigmoid(z_2) */
+static void gated(Block *block, int32_t k, const Layer *layer, float *h) {
+    const Tier *tier = &block->network->tiers[k];
+    const int32_t taps = block->network->shape.kernel_size;
+    const float *ahead = block->ahead ? work_ahead(block, k, layer) : NULL;
+    const int32_t first = ahead ? taps - 1 : 0;
+    begin(block, &layer->tap[first], NULL, GATE);
+    Product *product = &block->product;
+    product->terms = taps - first;
+    for (int32_t tap = first; tap < taps; tap++) product->matrix[tap - first] = &layer->tap[tap];
+    for (int32_t s = 0; s < block->streams; s++) {
+        const float *start = ahead ? ahead + (size_t)s * 2 * (size_t)tier->padded : bias_of(block, layer, s);
+        for (int32_t f = 0; f < block->frames[k]; f++, h += tier->padded) {
+            for (int32_t tap = first; tap < taps; tap++) {
+                const int32_t delay = (taps - 1 - tap) * layer->dilation;
+                product->x[tap - first][product->rows] = past(block, k, layer, s, f, delay);
+            }
+            product->out[product->rows] = h;
+            product->start[product->rows++] = start;
+        }
+    }
+    multiply(product);
 }
 
 /* Keep the block's inputs of this layer for later frames. */
@@ -341,26 +367,28 @@ static void remember(Block *block, int32_t k, const Layer *layer) {
     }
 }
 
-/* All layers of a tier, in place: a becomes the tier's output. Without `heard`, only what later samples need. */
+/* All layers of a tier, in place: a becomes the tier's output. Without `heard`, only what later samples need.
+   A layer's skip waits until the next layer is gated, so that it fills the time that gate and residual take. */
 static void run_tier(Block *block, int32_t k, int heard) {
     const Network *n = block->network;
     const Tier *tier = &n->tiers[k];
     const int32_t padded = tier->padded, rows = block->streams * block->frames[k];
+    const Matrix *waiting = NULL;
     for (int32_t l = 0; l < tier->layer_count; l++) {
         const Layer *layer = &tier->layers[l];
+        float *h = block->h[l % 2];
         const int needed = heard || k > 0 || l + 1 < tier->layer_count;
-        if (needed) dilated(block, k, layer);
+        if (needed) gated(block, k, layer, h);
         remember(block, k, layer);
         if (!needed) break;
-        for (int32_t r = 0; r < rows; r++) {
-            gate(block->z + 2 * (size_t)r * (size_t)padded, block->h + (size_t)r * (size_t)padded, padded);
-        }
-        if (layer->skip.weight && heard) multiply_rows(block, &layer->skip, rows, block->skip, block->h, padded);
+        if (waiting) add_product(block, waiting, rows, block->skip, NULL, block->h[(l + 1) % 2], padded);
+        waiting = layer->skip.weight && heard ? &layer->skip : NULL;
         if (layer->residual.weight) {
-            for (int32_t r = 0; r < rows; r++) add(block->a[k] + (size_t)r * (size_t)padded, layer->residual_bias, padded);
-            multiply_rows(block, &layer->residual, rows, block->a[k], block->h, padded);
+            add_product(block, &layer->residual, rows, block->a[k], layer->residual_bias, h, padded);
         }
     }
+    const float *h = block->h[(tier->layer_count + 1) % 2];
+    if (waiting) add_product(block, waiting, rows, block->skip, NULL, h, padded);
 }
 
 /* logits = head.logits(relu(head.hidden(relu(skip sum, or the last residual stream)))) */
@@ -369,14 +397,19 @@ static void head(Block *block) {
     const int32_t rows = block->streams * block->frames[0];
     const int32_t width = n->skip_padded ? n->skip_padded : n->tiers[0].padded;
     float *g = n->skip_padded ? block->skip : block->a[0];
+    relu(g, rows * width);
+    begin(block, &n->hidden, NULL, RELU);
     for (int32_t r = 0; r < rows; r++) {
-        copy(block->hidden + (size_t)r * (size_t)n->head_padded, n->hidden_bias, n->head_padded);
-        copy(block->logits + (size_t)r * (size_t)n->shape.levels, n->logits_bias, n->shape.levels);
+        float *q = block->hidden + (size_t)r * (size_t)n->head_padded;
+        add_row(block, q, n->hidden_bias, g + (size_t)r * (size_t)width);
     }
-    relu(g, (size_t)rows * (size_t)width);
-    multiply_rows(block, &n->hidden, rows, block->hidden, g, width);
-    relu(block->hidden, (size_t)rows * (size_t)n->head_padded);
-    multiply_rows(block, &n->logits, rows, block->logits, block->hidden, n->head_padded);
+    finish(block);
+    begin(block, &n->logits, NULL, PLAIN);
+    for (int32_t r = 0; r < rows; r++) {
+        float *logits = block->logits + (size_t)r * (size_t)n->shape.levels;
+        add_row(block, logits, n->logits_bias, block->hidden + (size_t)r * (size_t)n->head_padded);
+    }
+    finish(block);
 }
 
 /* The network on the block's samples: from embeddings up to the slowest tier, and down again to the logits. */
@@ -405,7 +438,8 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
         if (k + 1 < n->shape.tiers && block->frames[k + 1]) {
             const Tier *above = &n->tiers[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
-                copy(state_of(block, s) + above->output, row_of(block, k + 1, s, block->frames[k + 1] - 1), above->padded);
+                const float *y = row_of(block, k + 1, s, block->frames[k + 1] - 1);
+                copy(state_of(block, s) + above->output, y, above->padded);
             }
         }
     }
@@ -438,7 +472,9 @@ static int32_t run_group(Block *block) {
             const int32_t stream = block->first_stream + s;
             const int64_t at = (int64_t)stream * work->steps + step;
             const float *logits = block->logits + (size_t)s * (size_t)samples * (size_t)levels;
-            if (work->logits) copy(work->logits + (size_t)at * (size_t)levels, logits, samples * levels);
+            if (work->logits) {
+                memcpy(work->logits + (size_t)at * (size_t)levels, logits, (size_t)(samples * levels) * sizeof(float));
+            }
             if (work->known) continue;
             const int32_t token = draw_token(logits, levels, &work->draws[stream], work->coins[at]);
             if (token < 0) return ENGINE_NOT_FINITE;
@@ -452,41 +488,48 @@ static int32_t run_group(Block *block) {
 /* Room for `count` floats at a 64-byte boundary of a buffer that is being laid out; `base` may be null. */
 static float *lay(float *base, size_t *used, size_t count) {
     float *place = base ? base + *used : NULL;
-    *used += (count + PAD - 1) / PAD * PAD;
+    *used += (count + NARROW - 1) / NARROW * NARROW;
     return place;
 }
 
-static size_t lay_out(Block *block, float *base, int32_t rows, int32_t streams) {
+/* Cuts the working memory for groups of `streams` streams out of `base`; returns the floats it takes. */
+static size_t lay_out(Block *block, float *base, int32_t streams) {
     const Network *n = block->network;
-    size_t used = 0, widest = 0, r = (size_t)rows;
+    size_t used = 0, widest = 0;
     for (int32_t k = 0; k < n->shape.tiers; k++) {
         const size_t padded = (size_t)n->tiers[k].padded;
-        block->a[k] = lay(base, &used, r * padded);
+        block->a[k] = lay(base, &used, MAX_ROWS * padded);
         if (padded > widest) widest = padded;
     }
-    block->z = lay(base, &used, r * 2 * widest);
-    block->h = lay(base, &used, r * widest);
-    block->skip = lay(base, &used, r * (size_t)n->skip_padded);
-    block->hidden = lay(base, &used, r * (size_t)n->head_padded);
-    block->logits = lay(base, &used, r * (size_t)n->shape.levels);
+    for (int i = 0; i < 2; i++) block->h[i] = lay(base, &used, MAX_ROWS * widest);
+    block->skip = lay(base, &used, MAX_ROWS * (size_t)n->skip_padded);
+    block->hidden = lay(base, &used, MAX_ROWS * (size_t)n->head_padded);
+    block->logits = lay(base, &used, MAX_ROWS * (size_t)n->shape.levels);
     block->condition = lay(base, &used, (size_t)streams * (size_t)n->condition_padded);
+    if (!block->work->known && streams <= AHEAD_STREAMS && block->work->steps > 1) {
+        block->ahead = (Ahead *)lay(base, &used, (size_t)n->layer_count * (sizeof(Ahead) / sizeof(float)));
+        block->ahead_z = lay(base, &used, n->ahead_count * (size_t)(AHEAD * streams));
+    }
     return used;
 }
 
 static int32_t run(const Network *network, const Work *work) {
-    Block block = {.network = network, .work = work};
     const int32_t group = work->streams < MAX_ROWS ? work->streams : MAX_ROWS;
-    const size_t size = lay_out(&block, NULL, MAX_ROWS, group);
-    char *memory = malloc(size * sizeof(float) + 64);
-    if (!memory) return ENGINE_NO_MEMORY;
-    lay_out(&block, (float *)(memory + (64 - (uintptr_t)memory % 64)), MAX_ROWS, group);
-    int32_t result = ENGINE_OK;
+    Block *block = calloc(1, sizeof(Block));
+    if (!block) return ENGINE_NO_MEMORY;
+    block->network = network;
+    block->work = work;
+    char *memory = malloc(lay_out(block, NULL, group) * sizeof(float) + 64);
+    int32_t result = memory ? ENGINE_OK : ENGINE_NO_MEMORY;
+    if (memory) lay_out(block, (float *)(memory + (64 - (uintptr_t)memory % 64)), group);
     for (int32_t first = 0; first < work->streams && result == ENGINE_OK; first += group) {
-        block.first_stream = first;
-        block.streams = work->streams - first < group ? work->streams - first : group;
-        result = run_group(&block);
+        block->first_stream = first;
+        block->streams = work->streams - first < group ? work->streams - first : group;
+        if (block->ahead) memset(block->ahead, 0, (size_t)network->layer_count * sizeof(Ahead));
+        result = run_group(block);
     }
     free(memory);
+    free(block);
     return result;
 }
 

@@ -2,7 +2,7 @@
 
    Words: a *stream* is one running generation; a *tier* runs once per `period` samples; a *frame* of a tier is one
    of its steps; *row* is one (stream, frame) pair inside a block of work. All arrays are float32. Vectors of C
-   channels are stored padded with zeros to a multiple of 16 channels. */
+   channels are stored padded with zeros to a multiple of 32. */
 #ifndef AUDIO_GEN_ENGINE_H
 #define AUDIO_GEN_ENGINE_H
 
@@ -15,8 +15,11 @@ enum {
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
     MAX_ROWS = 64, /* rows of one block of work */
-    PAD = 16,      /* channels are padded to a multiple of this */
-    PANEL = 64     /* outputs whose weights lie side by side */
+    AHEAD = 8,     /* frames of a layer whose past taps are worked out at once ... */
+    AHEAD_STREAMS = 2, /* ... when no more than this many streams share the weights */
+    PANEL = 64,    /* outputs whose weights lie side by side */
+    NARROW = 32,   /* outputs of a last panel that is not full; channels are padded to a multiple of it */
+    GATE_GROUP = 16 /* outputs to tanh, then as many to sigmoid, and so on */
 };
 
 /* What the network looks like; the caller has checked every number. */
@@ -25,11 +28,12 @@ typedef struct {
     int32_t condition_channels; /* 0: neither labels nor curves */
     int32_t curve_channels;     /* 0: no curves */
     int32_t hop;                /* samples per curve frame */
-    int32_t layers[MAX_TIERS], channels[MAX_TIERS], pool[MAX_TIERS]; /* tiers fastest first; pool[k]: tier k to k + 1 */
+    int32_t layers[MAX_TIERS], channels[MAX_TIERS]; /* tiers fastest first */
+    int32_t pool[MAX_TIERS];                        /* pool[k]: from tier k to k + 1 */
 } Shape;
 
-/* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 16, 32 or 48);
-   a panel holds, for each input in turn, the weights to its outputs. */
+/* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a
+   panel holds, for each input in turn, the weights to its outputs. */
 typedef struct {
     const float *weight;
     int32_t inputs;
@@ -46,6 +50,8 @@ typedef struct {
     const float *residual_bias;
     int32_t dilation;
     int32_t ring;             /* frames of history kept: a power of two, at least (K - 1) dilation */
+    int32_t index;            /* of the layer, counted over all tiers */
+    size_t ahead;             /* floats of z of the layers before it */
     size_t history;           /* where in a stream's state the ring starts */
     size_t conditioned_bias;  /* where in a stream's state bias + condition c is kept */
 } Layer;
@@ -75,6 +81,8 @@ typedef struct {
     Tier tiers[MAX_TIERS];
     size_t weight_count;    /* floats in the packed weights */
     size_t state_count;     /* floats of state per stream */
+    int32_t layer_count;    /* of all tiers */
+    size_t ahead_count;     /* floats of z of all layers */
 } Network;
 
 typedef struct {
@@ -118,7 +126,7 @@ EXPORT Network *audio_gen_network(const Shape *shape, const float *weights, int3
 EXPORT void audio_gen_free(Network *network);
 EXPORT size_t audio_gen_state_count(const Network *network);
 EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
-EXPORT int32_t audio_gen_draw(const Network *network, float *logits, const Draw *draw, float coin);
+EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
 /* The same, compiled once per instruction set. */
 typedef struct {

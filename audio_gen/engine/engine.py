@@ -41,7 +41,7 @@ class State:
     last: NDArray[np.uint16]
     """(streams,) the token before the next one."""
     condition: NDArray[np.float32]
-    """(streams, condition channels padded to 16) the labels' share of the condition."""
+    """(streams, condition channels padded to 32) the labels' share of the condition."""
     memory: NDArray[np.float32]
     """(streams, floats per stream) histories of all layers; 64-byte aligned."""
 
@@ -296,5 +296,5 @@ def _c_draws(draw: DrawSettings | Sequence[DrawSettings], streams: int) -> NDArr
 
 
 def _aligned_rows(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros (rows, columns) at a 64-byte boundary; `columns` is a multiple of 16."""
+    """Zeros (rows, columns) at a 64-byte boundary; `columns` is a multiple of 32."""
     return aligned(rows * columns).reshape(rows, columns)

@@ -1,5 +1,6 @@
 /* What the shared library exports: where each packed weight lies, and which instruction set runs. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine.h"
 
@@ -16,8 +17,9 @@ static int always(void) { return 1; }
 #if X86
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 static int has_avx512(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && has_avx2();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && has_avx2();
 }
 #endif
 
@@ -52,9 +54,11 @@ typedef struct {
     const float *weights; /* null: only count */
     size_t used;          /* floats so far */
     size_t state;         /* floats of state per stream so far */
+    int32_t layers;       /* so far */
+    size_t ahead;         /* floats of z of the layers so far */
 } Cursor;
 
-static int32_t padded(int32_t channels) { return (channels + PAD - 1) / PAD * PAD; }
+static int32_t padded(int32_t channels) { return (channels + NARROW - 1) / NARROW * NARROW; }
 
 static const float *take(Cursor *cursor, size_t count) {
     const float *place = cursor->weights ? cursor->weights + cursor->used : NULL;
@@ -76,6 +80,9 @@ static Layer take_layer(Cursor *cursor, const Shape *shape, int32_t k, int32_t i
     const int32_t channels = shape->channels[k], width = padded(channels);
     const int last = k == 0 && shape->skip_channels && index + 1 == shape->layers[0];
     Layer layer = {.dilation = 1 << (index % shape->dilation_cycle), .ring = 1};
+    layer.index = cursor->layers++;
+    layer.ahead = cursor->ahead;
+    cursor->ahead += 2 * (size_t)width;
     while (layer.ring < (shape->kernel_size - 1) * layer.dilation) layer.ring *= 2;
     layer.history = take_state(cursor, (size_t)layer.ring * (size_t)width);
     layer.bias = take(cursor, 2 * (size_t)width);
@@ -138,6 +145,8 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->logits = take_matrix(cursor, shape->head_channels, shape->levels);
     n->weight_count = cursor->used;
     n->state_count = cursor->state;
+    n->layer_count = cursor->layers;
+    n->ahead_count = cursor->ahead;
 }
 
 size_t audio_gen_weight_count(const Shape *shape) {
@@ -188,8 +197,12 @@ size_t audio_gen_state_count(const Network *network) { return network->state_cou
 #define FLOAT_MODE(call) return (call)
 #endif
 
-int32_t audio_gen_run(const Network *network, const Work *work) { FLOAT_MODE(isas[network->isa].kernels->run(network, work)); }
+int32_t audio_gen_run(const Network *network, const Work *work) {
+    FLOAT_MODE(isas[network->isa].kernels->run(network, work));
+}
 
-int32_t audio_gen_draw(const Network *network, float *logits, const Draw *draw, float coin) {
-    FLOAT_MODE(isas[network->isa].kernels->draw(logits, network->shape.levels, draw, coin));
+int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {
+    _Alignas(64) float aligned[MAX_LEVELS];
+    memcpy(aligned, logits, (size_t)network->shape.levels * sizeof(float));
+    FLOAT_MODE(isas[network->isa].kernels->draw(aligned, network->shape.levels, draw, coin));
 }

@@ -15,8 +15,9 @@ from audio_gen.shape import NetworkShape
 
 Array = NDArray[np.float32]
 
-PAD = 16  # as in engine.h
-PANEL = 64
+PANEL = 64  # as in engine.h
+NARROW = 32
+GATE_GROUP = 16
 MAX_TIERS = 8
 MAX_TAPS = 8
 MAX_LEVELS = 1024
@@ -26,8 +27,8 @@ MAX_STATE = 1 << 28
 
 
 def padded(channels: int) -> int:
-    """Room for `channels` values: the next multiple of 16."""
-    return -(-channels // PAD) * PAD
+    """Room for `channels` values: the next multiple of 32."""
+    return -(-channels // NARROW) * NARROW
 
 
 def check_shape(shape: NetworkShape) -> None:
@@ -40,7 +41,7 @@ def check_shape(shape: NetworkShape) -> None:
         shape.curve_channels,
     ]
     limits = [
-        (shape.levels % PAD == 0, "levels must be a multiple of 16"),
+        (shape.levels % NARROW == 0, "levels must be a multiple of 32"),
         (shape.levels <= MAX_LEVELS, f"levels may be at most {MAX_LEVELS}"),
         (shape.tiers <= MAX_TIERS, f"there may be at most {MAX_TIERS} tiers"),
         (shape.kernel_size <= MAX_TAPS, f"kernel_size may be at most {MAX_TAPS}"),
@@ -138,7 +139,7 @@ def pack(shape: NetworkShape, tensors: Mapping[str, Array]) -> Array:
 
 def aligned(count: int) -> Array:
     """Zeros, float32 (count,), at a 64-byte boundary."""
-    room = np.zeros(count + PAD, np.float32)
+    room = np.zeros(count + 16, np.float32)
     start = -room.ctypes.data % 64 // 4
     return room[start : start + count]
 
@@ -187,7 +188,7 @@ def _layer(shape: NetworkShape, tensors: Mapping[str, Array], k: int, i: int) ->
 
 
 def _pad_rows(matrix: Array) -> Array:
-    """Zero rows up to a multiple of 16."""
+    """Zero rows up to a multiple of 32."""
     missing = padded(len(matrix)) - len(matrix)
     return np.concatenate([matrix, np.zeros((missing, *matrix.shape[1:]), np.float32)])
 
@@ -207,5 +208,5 @@ def _gate_rows(matrix: Array) -> Array:
     scales = np.array([-2.0 / np.log(2.0), -1.0 / np.log(2.0)]).astype(np.float32)
     halves = np.split(matrix, 2)
     scaled = [_pad_rows(half * scale) for half, scale in zip(halves, scales, strict=True)]
-    groups = [half.reshape(-1, PAD, *matrix.shape[1:]) for half in scaled]
+    groups = [half.reshape(-1, GATE_GROUP, *matrix.shape[1:]) for half in scaled]
     return np.stack(groups, axis=1).reshape(-1, *matrix.shape[1:])
