@@ -64,7 +64,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # names that the terminal has no letters for
     code, before = 0, _terminate_as_interrupted()
     try:
-        app(standalone_mode=True)
+        app(prog_name="audio-gen")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         if code == 130:  # Ctrl-C, which typer turns into this

@@ -29,7 +29,9 @@ def train(
     ] = False,
     device: Device = "auto",
     threads: Threads = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")
+    ] = False,
     jobs: Jobs = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -80,7 +82,9 @@ def train_run(
     if threads:
         torch.set_num_threads(threads)
     store = Store(folder / "store")
-    training = Training(recipe, store, folder, device=device, resume=resume, force=force, tensorboard=tensorboard)
+    training = Training(
+        recipe, store, folder, device=device, resume=resume, force=force, tensorboard=tensorboard
+    )
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
         return False

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen import __version__
-from audio_gen.audio import AudioWriter, read, read_tags
+from audio_gen.audio import AudioWriter, probe, read, read_tags
 from audio_gen.audio.files import is_pipe
-from audio_gen.errors import OutputError
+from audio_gen.errors import AudioFileError, OutputError
 from audio_gen.sampler.model import CHUNK_SECONDS, Curves, Model, Voices
 from audio_gen.sampler.take import Take
 
@@ -94,13 +94,10 @@ def samples_in(output: Path | str) -> int:
     """Samples that a file holds already; 0 if there is none, or if it is too young to hold any."""
     if output == "-" or not Path(output).is_file():
         return 0
-    import soundfile
-
     try:
-        with soundfile.SoundFile(output) as file:
-            return int(file.frames)
-    except soundfile.LibsndfileError:
-        return 0  # the writer will say what is wrong with it
+        return probe(output).frames
+    except AudioFileError:
+        return 0  # if there is something wrong with it, the writer will say what
 
 
 @dataclass(frozen=True)
