@@ -48,7 +48,13 @@ class Checkpoint:
     def hash(self) -> str:
         """Hex digest of what determines the sound: weights, shape, codec and rate (not the card)."""
         digest = hashlib.blake2b(digest_size=16)
-        sounding = [self.shape.to_dict(), self.codec.levels, self.codec.pre_emphasis, self.sample_rate, list(self.curves)]
+        sounding = [
+            self.shape.to_dict(),
+            self.codec.levels,
+            self.codec.pre_emphasis,
+            self.sample_rate,
+            list(self.curves),
+        ]
         digest.update(json.dumps(sounding, sort_keys=True).encode())
         for name in sorted(self.tensors):
             tensor = np.ascontiguousarray(self.tensors[name])
@@ -104,11 +110,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise ValueError("network, codec and sample rate do not belong together")
         recorded = str(header["hash"])
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint header ({error}); fetch or train it again") from None
+        raise CheckpointError(
+            f"{path}: damaged checkpoint header ({error}); fetch or train it again"
+        ) from None
     except AudioGenError as error:
         raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     if checkpoint.hash != recorded:
-        raise CheckpointError(f"{path}: the weights do not match their recorded hash; fetch or train it again")
+        raise CheckpointError(
+            f"{path}: the weights do not match their recorded hash; fetch or train it again"
+        )
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinite weights; train it again")

@@ -1,7 +1,7 @@
 """One TOML file is one experiment: typed, strict, frozen settings. All defaults live here and nowhere else.
 
-    recipe = load_recipe("recipes/drums.toml", overrides=["train.steps=100"])
-    recipe.network.channels
+recipe = load_recipe("recipes/drums.toml", overrides=["train.steps=100"])
+recipe.network.channels
 """
 
 import difflib
@@ -142,9 +142,12 @@ class TrainSettings(Settings):
     """Streams read side by side."""
     crop: int = Field(4096, ge=1)
     """Samples per stream and step. The next step may go on where this one ended: see `walk`."""
-    walk: int = Field(128, ge=1)
-    """Crops a stream reads one after another, its network state carried along as left context. Best is a walk
-    that covers a whole clip: one that begins in the middle of a clip teaches the model to begin there too."""
+    walk: int = Field(16, ge=1)
+    """Crops a stream reads one after another, its network state carried along as left context."""
+    starts: float = Field(0.0, ge=0.0, le=1.0)
+    """0: walks begin anywhere, and the model learns to begin anywhere in a recording (textures, long pieces).
+    Above 0: this share of walks begins where a clip begins, and so does what is generated (one-shots, words);
+    the others spend their first crop on context that is not learned from."""
     learning_rate: float = Field(2e-3, gt=0.0)
     warmup: float = Field(0.02, ge=0.0, le=1.0)
     """Share of the run in which the learning rate rises from 0."""
@@ -229,9 +232,13 @@ class Recipe(Settings):
         for pool in self.network.pool:
             slowest *= pool
         if self.controls.curves and self.controls.hop % slowest:
-            raise ValueError(f"controls.hop ({self.controls.hop}) must be a multiple of the slowest tier's {slowest} samples")
+            raise ValueError(
+                f"controls.hop ({self.controls.hop}) must be a multiple of the slowest tier's {slowest} samples"
+            )
         if self.train.crop % slowest:
-            raise ValueError(f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples")
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
+            )
         if self.controls.curves and self.train.crop % self.controls.hop:
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
@@ -276,7 +283,9 @@ def build_recipe(tables: dict[str, Any], where: str = "recipe") -> Recipe:
     except ValidationError as error:
         raise RecipeError(f"{where}: " + "; ".join(_explain(problem) for problem in error.errors())) from None
     except TypeError:  # TOML has types that JSON and our settings lack
-        raise RecipeError(f"{where}: {_date(tables)}: dates and times are no settings; put text in quotes") from None
+        raise RecipeError(
+            f"{where}: {_date(tables)}: dates and times are no settings; put text in quotes"
+        ) from None
 
 
 def _rooted(data: DataSettings, folder: Path) -> DataSettings:
@@ -298,8 +307,10 @@ def _set(tables: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     table: Any = tables
     for parent in parents:
-        table = table[int(parent)] if isinstance(table, list) and parent.isdigit() and int(parent) < len(table) else (
-            table.setdefault(parent, {}) if isinstance(table, dict) else None
+        table = (
+            table[int(parent)]
+            if isinstance(table, list) and parent.isdigit() and int(parent) < len(table)
+            else (table.setdefault(parent, {}) if isinstance(table, dict) else None)
         )
     if not isinstance(table, dict):
         raise RecipeError(f"--set {override}: {'.'.join(parents)} is no table")

@@ -1,6 +1,6 @@
 """Trains in forks of itself that it kills at random moments, resumes each time, and says how often it had to.
 
-    python killing_ground.py STORE RECIPE.json RUN KILLS SEED LONGEST_SECONDS
+python killing_ground.py STORE RECIPE.json RUN KILLS SEED LONGEST_SECONDS
 """
 
 import json
@@ -23,7 +23,9 @@ def main(store: str, recipe: str, run: str, kills: str, seed: str, longest: str)
     torch.set_num_threads(1)
     settings, dice, done = build_recipe(json.loads(Path(recipe).read_text())), random.Random(int(seed)), 0
     Path(run).mkdir()
-    Metrics(Path(run) / "metrics.jsonl", 0).draw(Path(run) / "curves.png", "", [])  # fonts, once for all forks
+    Metrics(Path(run) / "metrics.jsonl", 0).draw(
+        Path(run) / "curves.png", "", []
+    )  # fonts, once for all forks
     while True:
         child = os.fork()
         if not child:

@@ -170,7 +170,15 @@ def test_other_files_are_one_line(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     write_tensors(other, {"a": np.ones(3, np.float32)}, {})
     assert "not one of audio_gen's" in refusal(other)
-    for content in (b"", b"hello\nworld\n", b"{}", b"RIFF" + bytes(100), bytes(100), b"\x80\x04pickle", b"\xff" * 64):
+    for content in (
+        b"",
+        b"hello\nworld\n",
+        b"{}",
+        b"RIFF" + bytes(100),
+        bytes(100),
+        b"\x80\x04pickle",
+        b"\xff" * 64,
+    ):
         other.write_bytes(content)
         assert "not a checkpoint" in refusal(other)
     assert "no such checkpoint" in refusal(tmp_path / "absent.safetensors")
@@ -190,7 +198,9 @@ def test_weights_that_are_no_numbers_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["compiled", "reference"])
 @pytest.mark.parametrize("problem", ["missing", "surplus", "shape", "type"])
-def test_weights_that_do_not_fit_are_one_line_from_both_engines(tmp_path: Path, problem: str, engine: Any) -> None:
+def test_weights_that_do_not_fit_are_one_line_from_both_engines(
+    tmp_path: Path, problem: str, engine: Any
+) -> None:
     tensors = dict(checkpoint().tensors)
     if problem == "missing":
         del tensors["head.hidden.bias"]
@@ -202,9 +212,9 @@ def test_weights_that_do_not_fit_are_one_line_from_both_engines(tmp_path: Path, 
         tensors["head.hidden.bias"] = np.zeros(4, np.int32)  # type: ignore[assignment]
     wrong = checkpoint(tensors=tensors)
     save_checkpoint(tmp_path / "wrong.safetensors", wrong)
-    with pytest.raises(EngineError, match="hidden.bias") as caught:
+    with pytest.raises(EngineError, match=r"hidden\.bias") as caught:
         Model(wrong, engine=engine)
-    with pytest.raises(CheckpointError, match="hidden.bias") as loading:
+    with pytest.raises(CheckpointError, match=r"hidden\.bias") as loading:
         load(tmp_path / "wrong.safetensors", engine=engine)
     assert "\n" not in str(caught.value) + str(loading.value)
     assert str(tmp_path / "wrong.safetensors") in str(loading.value)

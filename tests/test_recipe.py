@@ -38,7 +38,9 @@ def test_defaults_fill_what_is_not_said(write: Any) -> None:
 
 
 def test_a_resolved_recipe_builds_the_same_recipe(write: Any) -> None:
-    text = MINIMAL + """
+    text = (
+        MINIMAL
+        + """
         valid_where = { index = ["0"] }
         [controls.labels.drum]
         from = "{a}"
@@ -50,12 +52,15 @@ def test_a_resolved_recipe_builds_the_same_recipe(write: Any) -> None:
         labels = { drum = "*", velocity = ["1", "2"] }
         temperature = [0.8, 1]
     """
+    )
     for recipe in (load_recipe(write(MINIMAL)), load_recipe(write(text))):
         assert build_recipe(recipe.to_dict()) == recipe
         assert build_recipe(recipe.to_dict()).to_dict() == recipe.to_dict()
 
 
-def test_relative_paths_start_at_the_recipe(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_start_at_the_recipe(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     path = write('[data]\nsource = "../sounds"\nlabels_csv = "labels.csv"\n')
     data = load_recipe(path).data
@@ -169,9 +174,15 @@ def test_overrides(write: Any) -> None:
     assert [table.seconds for table in recipe.generate] == [2.0, 1.0]
     assert recipe.generate[1].labels == {"drum": "kick"}
     assert recipe.codec.levels == 512 and recipe.network.layers == [2]
-    assert (recipe.data.gain, recipe.card.data, recipe.card.licence) == ("{speaker}", "quoted, text", "CC0 1.0")
+    assert (recipe.data.gain, recipe.card.data, recipe.card.licence) == (
+        "{speaker}",
+        "quoted, text",
+        "CC0 1.0",
+    )
     assert recipe.page.text == "a = b" and recipe.controls.labels["drum"].source == "{kind}"
-    assert load_recipe(path, ["page.text=1\nneighbours = 7"]).page.text == "1\nneighbours = 7", "one key, no more"
+    assert load_recipe(path, ["page.text=1\nneighbours = 7"]).page.text == "1\nneighbours = 7", (
+        "one key, no more"
+    )
 
 
 @pytest.mark.parametrize(

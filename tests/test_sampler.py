@@ -35,7 +35,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def model(name: str = "tiers", codec: Codec | None = None, engine: Any = "compiled", threads: int = 1) -> Model:
+def model(
+    name: str = "tiers", codec: Codec | None = None, engine: Any = "compiled", threads: int = 1
+) -> Model:
     codec = codec or Codec()
     shape = NetworkShape.from_dict(SHAPES[name] | {"levels": codec.levels})
     curves = ("loudness", "pitch") if shape.curve_channels else ()
@@ -44,7 +46,9 @@ def model(name: str = "tiers", codec: Codec | None = None, engine: Any = "compil
 
 
 def curves_for(name: str, frames: int = 12) -> Any:
-    return np.random.default_rng(4).standard_normal((frames, 2)).astype(np.float32) if name == "curves" else None
+    return (
+        np.random.default_rng(4).standard_normal((frames, 2)).astype(np.float32) if name == "curves" else None
+    )
 
 
 # Coins
@@ -151,7 +155,9 @@ def support(logits: Any, draw: Draw) -> set[int]:
 def test_the_shares_of_tokens_are_their_probabilities() -> None:
     logits = np.log([0.5, 0.25, 0.125, 0.125])
     for temperature in (1.0, 2.0, 0.5):
-        drawn = np.bincount([draw_token(logits, coin, Draw(temperature)) for coin in COINS], minlength=4) / len(COINS)
+        drawn = np.bincount(
+            [draw_token(logits, coin, Draw(temperature)) for coin in COINS], minlength=4
+        ) / len(COINS)
         wanted = np.exp(logits / temperature)
         assert np.abs(drawn - wanted / wanted.sum()).max() < 1e-3
 
@@ -216,7 +222,9 @@ def name(request: Any) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[Codec(), Codec(1024), Codec(512, 0.85)], ids=["256", "1024", "512-pre-emphasis"], scope="module")
+@pytest.fixture(
+    params=[Codec(), Codec(1024), Codec(512, 0.85)], ids=["256", "1024", "512-pre-emphasis"], scope="module"
+)
 def codec(request: Any) -> Codec:
     return request.param  # type: ignore[no-any-return]
 
@@ -237,7 +245,14 @@ def test_settings_decide_and_nothing_else(name: str) -> None:
     clip = play(ours)
     assert clip.dtype == np.float32 and clip.shape == (500,) and np.isfinite(clip).all() and clip.std() > 0.01
     assert np.array_equal(play(model(name)), clip)
-    others = [{"seed": 6}, {"stream": 1}, {"labels": SNARE}, {"labels": {}}, {"temperature": 0.7}, {"top_k": 3}]
+    others = [
+        {"seed": 6},
+        {"stream": 1},
+        {"labels": SNARE},
+        {"labels": {}},
+        {"temperature": 0.7},
+        {"top_k": 3},
+    ]
     assert len({clip.tobytes(), *(play(ours, **other).tobytes() for other in others)}) == 1 + len(others)
     if name == "curves":
         assert not np.array_equal(play(ours, curves=curves_for(name) + 1), clip)
@@ -262,7 +277,9 @@ def test_a_clip_of_a_batch_is_the_clip_alone(name: str, codec: Codec) -> None:
     ours, curves = model(name, codec), curves_for(name)
     wanted = [KICK, SNARE, {}, KICK, {"velocity": "soft"}]
     for threads in (1, 3):
-        batch = model(name, codec, threads=threads).generate(0.3, labels=wanted, seed=5, stream=2, curves=curves)
+        batch = model(name, codec, threads=threads).generate(
+            0.3, labels=wanted, seed=5, stream=2, curves=curves
+        )
         assert len(batch) == 5
         for number, labels in enumerate(wanted):
             alone = ours.generate(0.3, labels=labels, seed=5, stream=2 + number, curves=curves)
@@ -278,11 +295,31 @@ def test_going_on_is_never_having_stopped(name: str, codec: Codec) -> None:
     full_scale = 2.0 ** (codec.pcm_bits - 1)
     kept = (np.rint(whole * full_scale) / full_scale).astype(np.float32)
     reach = ours.receptive_field + 1
-    for position in [1, 2, 3, 4, 5, 7, 8, 15, 16, reach - 2, reach - 1, reach, reach + 1, reach + 2, *range(130, 399, 31)]:
+    for position in [
+        1,
+        2,
+        3,
+        4,
+        5,
+        7,
+        8,
+        15,
+        16,
+        reach - 2,
+        reach - 1,
+        reach,
+        reach + 1,
+        reach + 2,
+        *range(130, 399, 31),
+    ]:
         for file, length in ((whole, position), (kept, position), (kept, min(position, reach + 100))):
             heard = file[:, position - length : position]
             voices = ours.start([KICK, SNARE], Draw(), 5, range(3, 5), curves, heard, position)
-            rest = np.concatenate([voices.next(9), voices.next(total - position - 9)], 1) if position < 391 else voices.next(1)
+            rest = (
+                np.concatenate([voices.next(9), voices.next(total - position - 9)], 1)
+                if position < 391
+                else voices.next(1)
+            )
             after = whole[:, position : position + rest.shape[1]]
             if codec.pre_emphasis:
                 assert np.abs(rest - after).max() < 1e-6
@@ -313,15 +350,22 @@ def test_both_engines_draw_the_same_tokens(name: str, codec: Codec) -> None:
     compiled, reference = model(name, codec), model(name, codec, "reference")
     for other in ({}, {"temperature": 0.8, "top_p": 0.9}, {"top_k": 20, "min_p": 0.01}, {"temperature": 0.0}):
         # Another seed may bring a coin within rounding (float32 here, float64 there) of a boundary: not this one.
-        ours, theirs = (play(each, 0.15, labels=[KICK, SNARE], seed=6, **other) for each in (compiled, reference))
+        ours, theirs = (
+            play(each, 0.15, labels=[KICK, SNARE], seed=6, **other) for each in (compiled, reference)
+        )
         assert np.array_equal(ours, theirs)
 
 
 def test_both_engines_find_the_same_bits(name: str) -> None:
     clip, curves = play(model(name)), curves_for(name)
-    ours, theirs = (model(name, engine=engine).bits_per_sample(clip, labels=KICK, curves=curves) for engine in ("compiled", "reference"))
+    ours, theirs = (
+        model(name, engine=engine).bits_per_sample(clip, labels=KICK, curves=curves)
+        for engine in ("compiled", "reference")
+    )
     assert ours == pytest.approx(theirs, abs=1e-5) and 0.0 < ours < 8.0
-    wrong = model(name).bits_per_sample(np.random.default_rng(0).uniform(-1, 1, 500), labels=KICK, curves=curves)
+    wrong = model(name).bits_per_sample(
+        np.random.default_rng(0).uniform(-1, 1, 500), labels=KICK, curves=curves
+    )
     assert wrong > ours + 0.5, "what it made itself surprises it less"
 
 
@@ -388,7 +432,11 @@ def test_a_model_is_loaded_by_path_or_run_folder(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model.safetensors", checkpoint)
     save_checkpoint(tmp_path / "mine.safetensors", checkpoint)
     clip = play(model())
-    for path, name in ((tmp_path, "toy"), (str(tmp_path / "model.safetensors"), "toy"), (tmp_path / "mine.safetensors", "mine")):
+    for path, name in (
+        (tmp_path, "toy"),
+        (str(tmp_path / "model.safetensors"), "toy"),
+        (tmp_path / "mine.safetensors", "mine"),
+    ):
         assert load(path).name == name
         assert np.array_equal(load(path).generate(0.5, labels=KICK, seed=5), clip)
 

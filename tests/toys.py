@@ -30,7 +30,9 @@ def write_tones(folder: Path, clips: int = 12, seconds: float = 0.5) -> Path:
     return folder
 
 
-def toy_recipe(source: Path, *, controls: Any = None, network: Any = None, data: Any = None, **train: Any) -> Recipe:
+def toy_recipe(
+    source: Path, *, controls: Any = None, network: Any = None, data: Any = None, **train: Any
+) -> Recipe:
     """Settings of a training that takes some milliseconds a step."""
     tables = {
         "name": "toy",
@@ -42,7 +44,13 @@ def toy_recipe(source: Path, *, controls: Any = None, network: Any = None, data:
             **(data or {}),
         },
         "controls": {"labels": {"tone": {"from": "{tone}"}}, **(controls or {})},
-        "network": {"layers": [3, 3], "channels": [16, 16], "pool": [4], "head_channels": 32, **(network or {})},
+        "network": {
+            "layers": [3, 3],
+            "channels": [16, 16],
+            "pool": [4],
+            "head_channels": 32,
+            **(network or {}),
+        },
         "train": {
             "steps": 30,
             "batch_size": 4,
@@ -80,7 +88,9 @@ def outcome(run: Path) -> dict[str, Any]:
         "arrays": {name: (array.shape, array.tobytes()) for name, array in arrays.items()},
         "model": load_checkpoint(run / "model.safetensors").hash,
         "best": load_checkpoint(run / "best.safetensors").hash,
-        "previews": {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.glob("previews/*/*"))},
+        "previews": {
+            str(path.relative_to(run)): path.read_bytes() for path in sorted(run.glob("previews/*/*"))
+        },
     }
 
 

@@ -88,7 +88,9 @@ class Readers:
             if start:
                 heard[row, 0] = tokens[start - 1]
             heard[row, 1 : 1 + stop - start] = tokens[start:stop]
-            real[row, : stop - start] = True
+            # What a stream begins with is what the model learns to begin with: where clips shall begin as they were
+            # recorded, the first crop of a walk from the middle of one is context and not learned from.
+            real[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
             labels[row] = self._labels[reader.clip] * self._shown(row, reader)
             if curves is not None:
                 self._fill(curves[row], clip, start)
@@ -102,11 +104,13 @@ class Readers:
         its last token. So as many windows see the first token as any other.
         """
         reader.taken += 1
-        clip_coin, place_coin = self._coins(row, reader)[:2]
-        reader.clip = int(np.searchsorted(self._cumulative, clip_coin, side="right").clip(max=len(self._clips) - 1))
+        clip_coin, place_coin, start_coin = self._coins(row, reader)[:3]
+        reader.clip = int(
+            np.searchsorted(self._cumulative, clip_coin, side="right").clip(max=len(self._clips) - 1)
+        )
         length = self._clips[reader.clip].length
         begin = 0
-        if length > self._span:
+        if length > self._span and start_coin >= self._settings.starts:
             begin = (int(place_coin * self._places(length)) + 1) * self._unit - self._span
         reader.position, reader.end = max(0, begin), min(begin + self._span, length)
 
@@ -118,13 +122,14 @@ class Readers:
 
     def _shown(self, row: int, reader: Reader) -> NDArray[np.bool_]:
         """(number of labels,): each label is hidden on its own, so that the player may give any of them."""
-        return self._coins(row, reader)[2:] >= self._settings.label_dropout
+        return self._coins(row, reader)[3:] >= self._settings.label_dropout
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Uniform numbers that belong to this stream's present clip: which, where, and one per label."""
+        """Uniform numbers that belong to this stream's present clip: which, where, whether from its start, and one per label."""
         key = np.array([self._settings.seed, row], np.uint64)
         generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
-        return np.random.Generator(generator).random(2 + self._labels.shape[1])
+        coins: NDArray[np.float64] = np.random.Generator(generator).random(3 + self._labels.shape[1])
+        return coins
 
     def _fill(self, curves: NDArray[np.float32], clip: Clip, start: int) -> None:
         """The clip's curve frames from sample `start` on; the last one is held past the end."""

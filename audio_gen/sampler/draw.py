@@ -52,4 +52,6 @@ def draw_token(logits: NDArray[np.floating], coin: float, draw: Draw) -> int:
         order = order[: int(np.searchsorted(held, draw.top_p * held[-1])) + 1]
     kept = np.sort(order)
     cumulative = np.cumsum(weights[kept])
-    return int(kept[min(int(np.searchsorted(cumulative, coin * cumulative[-1], side="right")), len(kept) - 1)])
+    return int(
+        kept[min(int(np.searchsorted(cumulative, coin * cumulative[-1], side="right")), len(kept) - 1)]
+    )

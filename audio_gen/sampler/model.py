@@ -1,7 +1,7 @@
 """The model as its user sees it: load it, generate, stream, score. Needs no torch.
 
-    model = audio_gen.load("drums")
-    clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
+model = audio_gen.load("drums")
+clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 """
 
 import math
@@ -31,10 +31,16 @@ Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
 class SamplingEngine(Protocol):
     """What the compiled engine and the reference have in common."""
 
-    def start(self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None) -> Any: ...
+    def start(
+        self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None
+    ) -> Any: ...
     def prime(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> None: ...
-    def sample(self, state: Any, coins: NDArray[Any], draw: Draw, curves: NDArray[Any] | None = None) -> NDArray[np.uint16]: ...
-    def logits(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> NDArray[np.float32]: ...
+    def sample(
+        self, state: Any, coins: NDArray[Any], draw: Draw, curves: NDArray[Any] | None = None
+    ) -> NDArray[np.uint16]: ...
+    def logits(
+        self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None
+    ) -> NDArray[np.float32]: ...
 
 
 @dataclass
@@ -69,7 +75,12 @@ class Model:
     """A trained network, ready to play."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1, name: str = ""
+        self,
+        checkpoint: Checkpoint,
+        *,
+        engine: Literal["compiled", "reference"] = "compiled",
+        threads: int = 1,
+        name: str = "",
     ) -> None:
         """`threads`: how many groups of clips the compiled engine runs at once."""
         self.checkpoint = checkpoint
@@ -125,7 +136,9 @@ class Model:
         Takes the settings of `stream`. Clip i of a list plays stream `stream + i`.
         """
         if not 0.0 < seconds < math.inf:
-            raise SettingError(f"seconds must be above 0 and finite, got {seconds:g}; use stream() for endless audio")
+            raise SettingError(
+                f"seconds must be above 0 and finite, got {seconds:g}; use stream() for endless audio"
+            )
         if labels is None or isinstance(labels, Mapping):
             return np.concatenate(list(self.stream(seconds, labels=labels, **settings)))
         chunks = list(self.streams(seconds, labels=labels, **settings))
@@ -216,13 +229,23 @@ class Model:
         if position:
             known, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
             if not needed <= known <= position:
-                raise SettingError(f"to go on at {position}, the last {needed} samples must be heard, got {known}")
+                raise SettingError(
+                    f"to go on at {position}, the last {needed} samples must be heard, got {known}"
+                )
         indices = np.stack([label_indices(row, self.labels) for row in labels]).reshape(len(labels), -1)
         steer = self._checked(curves)
         spread = None if steer is None else np.repeat(steer[None], len(labels), axis=0)
         coins(seed, max(streams), 0, 0)  # refuse impossible seeds before anything is written
         voices = Voices(
-            self.engine, None, self.codec, draw, seed, streams, spread, position, np.zeros(len(labels), np.float32)
+            self.engine,
+            None,
+            self.codec,
+            draw,
+            seed,
+            streams,
+            spread,
+            position,
+            np.zeros(len(labels), np.float32),
         )
         if heard is None or position == 0:
             voices.state = self.engine.start(indices)
@@ -253,7 +276,9 @@ class Model:
         wanted = self.checkpoint.shape.curve_channels
         if curves is None:
             if wanted:
-                raise ControlError(f"{self.name}: is steered by curves ({', '.join(self.checkpoint.curves)}); give them")
+                raise ControlError(
+                    f"{self.name}: is steered by curves ({', '.join(self.checkpoint.curves)}); give them"
+                )
             return None
         curves = np.asarray(curves, np.float32)
         if not wanted:
@@ -262,14 +287,18 @@ class Model:
             raise ControlError(f"{self.name}: curves must be (frames, {wanted}), got {curves.shape}")
         return curves
 
-    def bits_per_sample(self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None) -> float:
+    def bits_per_sample(
+        self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
+    ) -> float:
         """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate."""
         tokens = self.codec.encode(waveform)
         if not len(tokens):
             raise SettingError("bits_per_sample needs at least one sample")
         return float(self.bits(tokens, labels=labels, curves=curves).mean())
 
-    def bits(self, tokens: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None) -> NDArray[np.float64]:
+    def bits(
+        self, tokens: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
+    ) -> NDArray[np.float64]:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
         state = self.engine.start(label_indices(labels or {}, self.labels)[None])
@@ -309,7 +338,9 @@ def find(name_or_path: str | Path) -> Path:
     return path
 
 
-def load(name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1) -> Model:
+def load(
+    name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1
+) -> Model:
     """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
 
     >>> load("no-such-model")

@@ -44,7 +44,9 @@ class ReferenceEngine:
         check_tensors(checkpoint.shape, checkpoint.tensors)  # one error for both engines
         return cls(load_network(checkpoint))
 
-    def start(self, labels: NDArray[np.integer], position: int = 0, last: NDArray[Any] | None = None) -> ReferenceState:
+    def start(
+        self, labels: NDArray[np.integer], position: int = 0, last: NDArray[Any] | None = None
+    ) -> ReferenceState:
         """Fresh streams. `position` > 0: streams whose past is to be primed; see `NetworkState`."""
         indices = torch.as_tensor(np.asarray(labels, np.int64))
         streams = len(indices)
@@ -63,20 +65,28 @@ class ReferenceEngine:
         logits, state.network = self.network(tokens, state.network, state.labels, frames)
         return logits  # type: ignore[no-any-return]
 
-    def logits(self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None) -> NDArray[np.float32]:
+    def logits(
+        self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None
+    ) -> NDArray[np.float32]:
         """Teacher-forced logits float32 (streams, time, levels): [:, t] predict tokens[:, t]."""
         given = torch.as_tensor(np.asarray(tokens, np.int64))
         logits = self._step(state, torch.cat([state.last, given[:, :-1]], 1), curves)
         state.last = given[:, -1:]
         return logits.float().numpy()
 
-    def prime(self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None) -> None:
+    def prime(
+        self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None
+    ) -> None:
         """Hear `tokens` (streams, time) as if they had been drawn."""
         if np.shape(tokens)[1]:
             self.logits(state, tokens, curves)
 
     def sample(
-        self, state: ReferenceState, coins: NDArray[np.floating], draw: Draw, curves: NDArray[Any] | None = None
+        self,
+        state: ReferenceState,
+        coins: NDArray[np.floating],
+        draw: Draw,
+        curves: NDArray[Any] | None = None,
     ) -> NDArray[np.uint16]:
         """Draw tokens (streams, time) with `coins` (streams, time)."""
         tokens = np.empty(coins.shape, np.uint16)
@@ -91,6 +101,8 @@ class ReferenceEngine:
 def load_network(checkpoint: Checkpoint) -> Network:
     """The PyTorch network of a checkpoint, float32."""
     network = Network(checkpoint.shape)
-    tensors = {name: torch.as_tensor(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()}
+    tensors = {
+        name: torch.as_tensor(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()
+    }
     network.load_state_dict(tensors)
     return network

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, and then raises KeyboardInterrupt. Main thread only; others never get it."""
+    """Ctrl-C waits for the end of the block, and then raises KeyboardInterrupt; only the main thread ever gets it."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
         yield

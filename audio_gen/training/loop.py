@@ -1,13 +1,13 @@
 """The training loop: from a token store to checkpoints, with metrics, previews, and exact resumption.
 
-    run/
-      recipe.json            the resolved recipe
-      resume.safetensors     everything needed to go on exactly where it stopped
-      model.safetensors      the averaged weights after the last validation
-      best.safetensors       ... and after the best one
-      metrics.jsonl          one line per validation
-      curves.png             the same, drawn
-      previews/step-000500/  a clip per value of the first label
+run/
+  recipe.json            the resolved recipe
+  resume.safetensors     everything needed to go on exactly where it stopped
+  model.safetensors      the averaged weights after the last validation
+  best.safetensors       ... and after the best one
+  metrics.jsonl          one line per validation
+  curves.png             the same, drawn
+  previews/step-000500/  a clip per value of the first label
 """
 
 import copy
@@ -29,7 +29,8 @@ from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError,
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.recipe import Recipe
-from audio_gen.training import allocator, publish, state as saved
+from audio_gen.training import allocator, publish
+from audio_gen.training import state as saved
 from audio_gen.training.interrupts import uninterrupted
 from audio_gen.training.metrics import Metrics, writing
 from audio_gen.training.state import Progress, TrainingState
@@ -106,7 +107,9 @@ class Training:
         resume_file = run / saved.FILE
         if resume_file.exists() and not (force and not resume):
             if not resume:
-                raise OutputError(f"{run}: holds a training already; --resume continues it, --force starts afresh")
+                raise OutputError(
+                    f"{run}: holds a training already; --resume continues it, --force starts afresh"
+                )
             saved.load_state(resume_file, self.state)
         self.metrics = Metrics(
             run / "metrics.jsonl",
@@ -193,7 +196,11 @@ class Training:
         # Time and bad steps are spent, whatever they led to.
         progress.seconds, progress.skipped = before.seconds, before.skipped
         progress.setbacks, progress.in_a_row, progress.smooth_loss = setbacks, 0, None
-        watch(self._report(message=f"training diverged; back to step {self.progress.step} at half the learning rate"))
+        watch(
+            self._report(
+                message=f"training diverged; back to step {self.progress.step} at half the learning rate"
+            )
+        )
 
     def _validate(self, baselines: list[Baseline], watch: Watcher, final: bool = False) -> None:
         """Score held-out audio, publish the weights, also as the best so far if they are, preview them, save.
@@ -255,7 +262,9 @@ class Training:
 
 def _signature(recipe: Recipe, store: Store) -> str:
     """Digest of what a training state must agree with: data, network and how it learns (not for how long)."""
-    train = recipe.train.model_dump(exclude={"steps", "minutes", "valid_seconds", "preview_seconds", "validate_every"})
+    train = recipe.train.model_dump(
+        exclude={"steps", "minutes", "valid_seconds", "preview_seconds", "validate_every"}
+    )
     facts: Any = [store.hash, recipe.network.model_dump(), recipe.codec.model_dump(), train]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
@@ -278,4 +287,6 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
         fast = torch.cuda.is_bf16_supported()
     else:
         fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast))
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and fast)
+    )

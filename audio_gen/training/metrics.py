@@ -61,7 +61,12 @@ class Metrics:
         for baseline in baselines:
             axes.axhline(baseline.bits_per_sample, color="grey", linewidth=0.8, linestyle=":")
             axes.annotate(
-                baseline.name, (0, baseline.bits_per_sample), (3, 2), textcoords="offset points", color="grey", fontsize=8
+                baseline.name,
+                (0, baseline.bits_per_sample),
+                (3, 2),
+                textcoords="offset points",
+                color="grey",
+                fontsize=8,
             )
         axes.set(xlabel="minutes of training", ylabel="bits per sample", title=title, ylim=(0, None))
         axes.legend()
@@ -78,4 +83,4 @@ def _open_board(folder: Path, step: int) -> "SummaryWriter":
         raise MissingExtraError(
             "--tensorboard needs tensorboard, which is not installed; run: pip install 'audio-gen[tensorboard]'"
         ) from None
-    return SummaryWriter(folder, purge_step=step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(folder, purge_step=step)

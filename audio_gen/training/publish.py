@@ -45,11 +45,14 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     )
 
 
-def checkpoint_of(recipe: Recipe, store: Store, state: TrainingState, baselines: list[Baseline]) -> Checkpoint:
+def checkpoint_of(
+    recipe: Recipe, store: Store, state: TrainingState, baselines: list[Baseline]
+) -> Checkpoint:
     """The averaged weights, rounded to float16, which is what is validated, saved and played alike."""
     names = [name for name, _ in state.network.named_parameters()]
     tensors = {
-        name: average.detach().cpu().numpy().astype(np.float16) for name, average in zip(names, state.average, strict=True)
+        name: average.detach().cpu().numpy().astype(np.float16)
+        for name, average in zip(names, state.average, strict=True)
     }
     card = {
         "name": recipe.name,
@@ -130,7 +133,9 @@ def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings:
             writer.write(clip)
 
 
-def _previews(model: "Model", store: Store, settings: TrainSettings) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _previews(
+    model: "Model", store: Store, settings: TrainSettings
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and waveform of each preview."""
     seconds, seed = settings.preview_seconds, settings.seed
     if store.curves:
@@ -139,7 +144,9 @@ def _previews(model: "Model", store: Store, settings: TrainSettings) -> Iterator
             yield name, model.generate(seconds, labels=heard.labels, curves=store.curves_of(heard), seed=seed)
         return
     first = next(iter(model.labels.items()), None)
-    wanted = [{}] if first is None else [_usual(store, *first, place) for place in range(min(len(first[1]), 16))]
+    wanted = (
+        [{}] if first is None else [_usual(store, *first, place) for place in range(min(len(first[1]), 16))]
+    )
     clips = model.generate(seconds, labels=wanted, seed=seed)
     for labels, clip in zip(wanted, clips, strict=True):
         yield "-".join(labels.values()) or "preview", clip
@@ -161,4 +168,6 @@ def _hardware(device: torch.device) -> str:
                 name = line.partition(":")[2].strip()
                 break
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else f"{name}, {cores} cores"
+    return (
+        f"{name}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else f"{name}, {cores} cores"
+    )

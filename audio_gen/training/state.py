@@ -70,7 +70,10 @@ def save_state(path: Path, state: TrainingState) -> None:
     for index, tensor in enumerate(state.carried.tensors()):
         tensors[f"carried.{index}"] = tensor
     arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
-    header = {"progress": asdict(state.progress), "readers": [asdict(reader) for reader in state.readers.readers]}
+    header = {
+        "progress": asdict(state.progress),
+        "readers": [asdict(reader) for reader in state.readers.readers],
+    }
     write_tensors(path, arrays, {"audio_gen_training": json.dumps(header)})
 
 
@@ -86,24 +89,31 @@ def load_state(path: Path, state: TrainingState) -> None:
             )
         readers = [Reader(**reader) for reader in header["readers"]]
         with torch.no_grad():
-            for (name, parameter), average in zip(state.network.named_parameters(), state.average, strict=True):
+            for (name, parameter), average in zip(
+                state.network.named_parameters(), state.average, strict=True
+            ):
                 parameter.copy_(_tensor(arrays[f"parameter.{name}"]))
                 average.copy_(_tensor(arrays[f"average.{name}"]))
                 prefix = f"optimiser.{name}."
-                kept = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+                kept = {
+                    key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)
+                }
                 # The fused optimiser wants even its step counter where the parameter is.
                 state.optimiser.state[parameter] = {
                     key: _tensor(array).to(parameter.device) for key, array in kept.items()
                 }
             like = state.carried.tensors()
             restored = [
-                _tensor(arrays[f"carried.{index}"]).to(tensor.device, tensor.dtype) for index, tensor in enumerate(like)
+                _tensor(arrays[f"carried.{index}"]).to(tensor.device, tensor.dtype)
+                for index, tensor in enumerate(like)
             ]
         state.carried = state.carried.replaced(restored)
         state.readers.readers = readers
         state.progress = progress
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged training state ({error}); start afresh with --force") from None
+        raise CheckpointError(
+            f"{path}: damaged training state ({error}); start afresh with --force"
+        ) from None
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -19,7 +19,9 @@ SETTLED = 500
 """... once this many steps have made the mean mean something. A mean worse than knowing nothing counts as that."""
 
 
-def loss_bits(network: Network, batch: Batch, carried: NetworkState, device: torch.device) -> tuple[Tensor, NetworkState]:
+def loss_bits(
+    network: Network, batch: Batch, carried: NetworkState, device: torch.device
+) -> tuple[Tensor, NetworkState]:
     """Mean bits per sample over the batch's real samples, and the state after it."""
     inputs, targets, real, fresh, labels = (
         torch.from_numpy(array).to(device)
@@ -31,12 +33,16 @@ def loss_bits(network: Network, batch: Batch, carried: NetworkState, device: tor
     logits, state = network(inputs, state, labels, curves)
     # Time-major is how the network leaves them in memory: this way nothing is copied.
     logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)
-    losses = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none")
+    losses = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none"
+    )
     weights = real.reshape(-1).float()
     return (losses * weights).sum() / weights.sum().clamp(min=1.0) * BITS, state.detach()
 
 
-def take_step(state: TrainingState, batch: Batch, settings: TrainSettings, rate: float, autocast: torch.autocast) -> float:
+def take_step(
+    state: TrainingState, batch: Batch, settings: TrainSettings, rate: float, autocast: torch.autocast
+) -> float:
     """Learn from one batch at learning rate `rate`. Returns the loss in bits per sample; NaN if not finite.
 
     A step with a loss or gradient that is not finite, or a loss far above the running mean, changes no weight
@@ -46,7 +52,7 @@ def take_step(state: TrainingState, batch: Batch, settings: TrainSettings, rate:
     device = next(network.parameters()).device
     with autocast:
         loss, carried = loss_bits(network, batch, state.carried, device)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
     bits = loss.item()
     usual = math.log2(network.shape.levels)

@@ -36,13 +36,17 @@ def choose_clips(store: Store, seconds: float | None, end_seconds: float) -> lis
 
 
 @torch.no_grad()
-def validate(network: Network, store: Store, chosen: Sequence[tuple[Clip, int]], autocast: torch.autocast) -> float:
+def validate(
+    network: Network, store: Store, chosen: Sequence[tuple[Clip, int]], autocast: torch.autocast
+) -> float:
     """Mean bits per sample over `chosen` clips, each from its beginning."""
     nats = samples = 0.0
     device = next(network.parameters()).device
     for rows in _side_by_side(chosen):
         labels = torch.from_numpy(
-            np.array([label_indices(clip.labels, store.labels) for clip, _ in rows], np.int64).reshape(len(rows), -1)
+            np.array([label_indices(clip.labels, store.labels) for clip, _ in rows], np.int64).reshape(
+                len(rows), -1
+            )
         ).to(device)
         tokens, lengths = _padded(store, rows)
         curves = _padded_curves(store, rows)
@@ -54,8 +58,12 @@ def validate(network: Network, store: Store, chosen: Sequence[tuple[Clip, int]],
             targets = torch.from_numpy(tokens[:, start + 1 : stop + 1]).to(device)
             with autocast:
                 logits, state = network(inputs, state, labels, frames)
-            losses = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none")
-            real = torch.arange(start, stop, device=device)[None] < torch.tensor(lengths, device=device)[:, None]
+            losses = F.cross_entropy(
+                logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none"
+            )
+            real = (
+                torch.arange(start, stop, device=device)[None] < torch.tensor(lengths, device=device)[:, None]
+            )
             nats += float((losses.double() * real.reshape(-1)).sum())
             samples += float(real.sum())
     return nats / max(samples, 1.0) / math.log(2.0)
@@ -82,4 +90,10 @@ def _padded_curves(store: Store, rows: Sequence[tuple[Clip, int]]) -> NDArray[np
         return None
     each = [store.curves_of(clip) for clip, _ in rows]
     frames = max(len(curve) for curve in each if curve is not None)
-    return np.stack([np.pad(curve, ((0, frames - len(curve)), (0, 0)), mode="edge") for curve in each if curve is not None])
+    return np.stack(
+        [
+            np.pad(curve, ((0, frames - len(curve)), (0, 0)), mode="edge")
+            for curve in each
+            if curve is not None
+        ]
+    )
