@@ -65,9 +65,9 @@ class Codec:
         x = np.asarray(waveform, np.float64)
         if self.pre_emphasis:
             x = x - self.pre_emphasis * np.concatenate([[previous], x[:-1]])
-            # 0.0 lies on the lower edge of SILENCE's interval. The filter leaves rounding errors behind, so
-            # here the edges move by a quarter of the finest interval, and silence stays SILENCE.
-            x += _amplitudes(self.levels)[self.silence + 1] / 6.0
+        # 0.0 lies on the lower edge of SILENCE's interval: the dither of a fading tail, or a rounding error,
+        # would toss between two tokens. All edges move by a quarter of the finest interval, and silence is SILENCE.
+        x = x + _amplitudes(self.levels)[self.silence + 1] / 6.0
         x = np.clip(x, -1.0, 1.0)
         mu = self.levels - 1
         compressed = np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
