@@ -82,12 +82,15 @@ class Codec:
         x = _amplitudes(self.levels)[np.asarray(tokens)]
         if self.pre_emphasis:
             # A recursive filter: each sample needs the one before it, so plain Python is the honest loop.
-            a = self.pre_emphasis
-            x = np.fromiter(accumulate(x.tolist(), lambda y, value: value + a * y, initial=previous), float)[
-                1:
-            ]
+            x = np.fromiter(accumulate(x.tolist(), self._de_emphasise, initial=previous), float)[1:]
         waveform: Waveform = x.astype(np.float32)
         return waveform
+
+    def _de_emphasise(self, previous: float, value: float) -> float:
+        """The next sample, rounded to float32 (Veltkamp's splitting), so that it does not matter where calls end."""
+        exact = value + self.pre_emphasis * previous
+        carried = exact * (2.0**29 + 1.0)
+        return carried - (carried - exact)
 
     def round_trip(self, waveform: ArrayLike) -> Waveform:
         """`waveform` as it sounds through this codec: the reference that generated audio is heard against."""

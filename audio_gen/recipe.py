@@ -258,7 +258,8 @@ class Recipe(Settings):
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe, with `overrides` such as "train.steps=10" (values are TOML; bare words are text).
 
-    A relative `data.source` is taken from the recipe's folder. Raises RecipeError.
+    A relative `data.source` (or `data.labels_csv`) of the file starts at the file's folder, one of an override
+    at the current folder. Raises RecipeError.
     """
     path = Path(path)
     try:
@@ -270,10 +271,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{path}: not valid TOML: {error}") from None
     tables.setdefault("name", path.stem)
+    _root(tables, path.parent)
     for override in overrides:
         _set(tables, override)
-    recipe = build_recipe(tables, where=str(path))
-    return recipe.model_copy(update={"data": _rooted(recipe.data, path.parent)})
+    _root(tables, Path())
+    return build_recipe(tables, where=str(path))
 
 
 def build_recipe(tables: dict[str, Any], where: str = "recipe") -> Recipe:
@@ -288,11 +290,12 @@ def build_recipe(tables: dict[str, Any], where: str = "recipe") -> Recipe:
         ) from None
 
 
-def _rooted(data: DataSettings, folder: Path) -> DataSettings:
-    rooted = {"source": str((folder / Path(data.source).expanduser()).resolve())}
-    if data.labels_csv is not None:
-        rooted["labels_csv"] = str((folder / Path(data.labels_csv).expanduser()).resolve())
-    return data.model_copy(update=rooted)
+def _root(tables: dict[str, Any], folder: Path) -> None:
+    """Make the paths of [data] absolute, as seen from `folder`; what is no text is left for the checks."""
+    data = tables.get("data")
+    for key in ("source", "labels_csv"):
+        if isinstance(data, dict) and isinstance(data.get(key), str) and data[key]:
+            data[key] = str((folder / Path(data[key]).expanduser()).resolve())
 
 
 def _set(tables: dict[str, Any], override: str) -> None:

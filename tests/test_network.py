@@ -123,6 +123,12 @@ def test_no_label_is_a_label_of_its_own():
     assert not torch.equal(network(tokens)[0], network(tokens, None, none + 1)[0])
 
 
+def test_a_label_may_have_any_name():
+    network = Network(NetworkShape(256, (2,), (8,), labels={"type": ("a", "b"), "values": ("c",)}))
+    assert "labels.type.weight" in dict(network.named_parameters())
+    assert network(torch.zeros(1, 4, dtype=torch.long), None, torch.ones(1, 2, dtype=torch.long))[0].shape == (1, 4, 256)
+
+
 def test_state_rows_can_fall_silent_alone():
     shape = SHAPES["three-tiers"]
     network, tokens = build(shape), tokens_for(shape, 2, 16)

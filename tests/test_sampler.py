@@ -266,7 +266,6 @@ def test_chunks_leave_the_sound(name: str, codec: Codec, chunk: int) -> None:
     assert same_sound(np.concatenate(cut), play(ours), codec)
 
 
-@pytest.mark.xfail(reason="codec.decode rounds to float32 only where a call ends")
 def test_chunks_leave_every_bit_of_a_pre_emphasised_sound() -> None:
     ours = model("tiers", Codec(512, 0.85))
     cut = ours.stream(0.5, labels=KICK, seed=5, chunk_seconds=7 / RATE)

@@ -86,12 +86,10 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.levels, shape.channels[0])
-        self.labels = nn.ModuleDict(
-            {
-                name: nn.Embedding(len(values) + 1, shape.condition_channels)
-                for name, values in shape.labels.items()
-            }
-        )
+        self.labels = nn.ModuleDict()
+        for name, values in shape.labels.items():
+            # Past ModuleDict's own check, which refuses the names of its methods ("type", "values") as keys.
+            self.labels._modules[name] = nn.Embedding(len(values) + 1, shape.condition_channels)
         self.curves = (
             nn.Linear(shape.curve_channels, shape.condition_channels) if shape.curve_channels else None
         )
@@ -152,7 +150,7 @@ class Network(nn.Module):
                 batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device
             )
         frames = self.embedding.weight.new_zeros(1, batch, self.shape.condition_channels)
-        for column, embedding in enumerate(self.labels.values()):
+        for column, embedding in enumerate(self.labels.children()):
             frames = frames + embedding(labels[:, column])
         if self.curves is not None:
             if curves is None:
