@@ -50,7 +50,9 @@ def test_agrees_with_torchaudio(levels):
     torch = pytest.importorskip("torch")
     functional = pytest.importorskip("torchaudio.functional")
     x = np.linspace(-1.0, 1.0, 20_011)
-    quarter = float(Codec(levels).decode([levels // 2 + 1])[0]) / 6  # ours moves the edges by a quarter interval
+    quarter = (
+        float(Codec(levels).decode([levels // 2 + 1])[0]) / 6
+    )  # ours moves the edges by a quarter interval
     theirs = functional.mu_law_encoding(torch.from_numpy(np.clip(x + quarter, -1, 1)), levels).numpy()
     ours = Codec(levels).encode(x)
     assert np.count_nonzero(ours != theirs) <= 1  # an edge met to the last bit

@@ -212,7 +212,9 @@ def test_the_recipes_that_come_along_are_valid() -> None:
         assert isinstance(load_recipe(path), Recipe)
 
 
-def test_an_overriding_source_starts_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overriding_source_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "recipes").mkdir()
     path = tmp_path / "recipes" / "a.toml"
     path.write_text('[data]\nsource = "sounds"\n[train]\nsteps = 1\n')

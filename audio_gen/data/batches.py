@@ -125,7 +125,7 @@ class Readers:
         return self._coins(row, reader)[3:] >= self._settings.label_dropout
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Uniform numbers that belong to this stream's present clip: which, where, whether from its start, and one per label."""
+        """Uniform numbers of this stream's present clip: which, where, whether from its start, and one per label."""
         key = np.array([self._settings.seed, row], np.uint64)
         generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
         coins: NDArray[np.float64] = np.random.Generator(generator).random(3 + self._labels.shape[1])
