@@ -287,7 +287,7 @@ def test_nothing_is_drawn_when_quiet(capsys: pytest.CaptureFixture[str]) -> None
 def test_info(toy: Path) -> None:
     shown = call("info", toy)
     assert shown.code == 0
-    for words in ("A random network.", "CC0 1.0", "4000", "hat|kick", "samples, "):
+    for words in ("A random network.", "CC0 1.0", "4,000 Hz", "hat|kick", "samples, "):
         assert words in shown.text
     facts = json.loads(call("info", toy, "--json").text)
     assert facts["labels"] == LABELS and facts["hash"] == load_checkpoint(toy).hash
@@ -439,7 +439,9 @@ def test_labels_missing_for_some_files(recipe: Path) -> None:
 
 
 def test_prepared_twice_is_unchanged(recipe: Path) -> None:
-    assert ", 0 of them unchanged" in call("prepare", recipe).errors
+    assert re.search(
+        r"prepared .*train \d+ clips \([\d.]+ min\), valid \d clips", call("prepare", recipe).errors
+    )
     before = {name: Path(name).read_bytes() for name in files()}
     again = call("prepare", recipe)
     assert ", 12 of them unchanged" in again.errors and again.text == f"{Path('runs/toy/store')}\n"

@@ -35,7 +35,9 @@ def desk(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "recipes").symlink_to(ROOT / "recipes")
     coins = np.random.default_rng(0)
-    for number, name in enumerate(f"{a}_vl{v}_rr{r}" for a in ("ks", "sc", "hc") for v in (1, 2) for r in (1, 2, 3)):
+    for number, name in enumerate(
+        f"{a}_vl{v}_rr{r}" for a in ("ks", "sc", "hc") for v in (1, 2) for r in (1, 2, 3)
+    ):
         hit = coins.normal(size=3000) * np.exp(-np.arange(3000) / (300 + 100 * (number % 5))) * 0.2
         path = folder / "recordings" / "oh" / f"{name}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,9 @@ def test_command(command: str, desk: Path):
     words = shlex.split(shown)[1:]
     if words[0] == "run":
         words += QUICK
-    done = subprocess.run([sys.executable, "-m", "audio_gen", *words], cwd=desk, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "audio_gen", *words], cwd=desk, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr.decode()
     if target:
         (desk / target).write_bytes(done.stdout)

@@ -79,7 +79,8 @@ def prepare_store(recipe: "Recipe", folder: Path, jobs: int, quiet: bool) -> Non
         f"{name} {part['clips']:,.0f} clips ({part['seconds'] / 60:.1f} min)"
         for name, part in report.splits.items()
     )
-    say(f"prepared {folder / 'store'}: {parts}, {report.reused:,} of them unchanged", quiet)
+    reused = f", {report.reused:,} of them unchanged" if report.reused else ""
+    say(f"prepared {folder / 'store'}: {parts}{reused}", quiet)
 
 
 def _files(live: Live, verb: str) -> Callable[[int, int, str], None]:

@@ -218,5 +218,5 @@ def _progress(
     clips = f"{count} clips, " if count > 1 else ""
     text = f"{clips}{each:.1f} s{whole}  {speed:,.0f} samples/s  {speed / rate:.1f}× real time"
     if math.isinf(total):
-        return None, text, None
+        return None, f"{text}  Ctrl-C stops", None
     return (found + made) / total, text, (total - found - made) / speed if made else None

@@ -11,6 +11,13 @@ from audio_gen.cli.progress import Live, product, say
 
 AsJson = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
 
+UNITS = {
+    "sample_rate": "Hz",
+    "minutes": "min of training",
+    "samples": "learned from",
+    "parameters": "weights",
+}
+
 
 def models(as_json: AsJson = False) -> None:
     """List the models that come with the package.
@@ -64,7 +71,9 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
     for key, value in {**checkpoint.card, **facts}.items():
         if key in ("recipe", "store") or value in ("", None, [], {}):
             continue
-        if key == "receptive_field":
+        if key in UNITS and isinstance(value, int | float):
+            value = f"{value:,} {UNITS[key]}"
+        elif key == "receptive_field":
             value = f"{value} samples, {1000 * value / checkpoint.sample_rate:.0f} ms"
         elif isinstance(value, dict):
             value = ", ".join(

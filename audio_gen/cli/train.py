@@ -109,7 +109,7 @@ def train_run(
 
 
 def _table(baselines: "list[Baseline]") -> str:
-    scores = ", ".join(f"{baseline.name} {baseline.bits_per_sample:.2f}" for baseline in baselines)
+    scores = "; ".join(f"{baseline.name} {baseline.bits_per_sample:.2f}" for baseline in baselines)
     return f"to beat, in bits per sample on held-out audio: {scores}"
 
 
