@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from networks import network_settings, random_tensors
 
 from audio_gen.checkpoint import Checkpoint, save_checkpoint
@@ -54,14 +55,16 @@ def write_model(
     pre_emphasis: float = 0.0,
     rate: int = RATE,
     curves: tuple[str, ...] = (),
+    quiet: bool = False,
     **network: Any,
 ) -> Path:
-    """A checkpoint of two small tiers with random weights."""
+    """A checkpoint of two small tiers with random weights; a `quiet` one keeps away from full scale."""
     settings = {"labels": LABELS, "head_channels": 16, "curve_channels": len(curves), **network}
     shape = NetworkShape.from_dict(network_settings([3, 3], [12, 12], [4], levels=levels, **settings))
     card = {"name": "toy", "description": "A random network.", "licence": "CC0 1.0", "credit": "nobody"}
-    checkpoint = Checkpoint(
-        shape, Codec(levels, pre_emphasis), rate, random_tensors(shape, 5), curves, card=card
-    )
+    tensors = random_tensors(shape, 5)
+    if quiet:
+        tensors["head.logits.bias"] -= 20 * np.abs(np.linspace(-1, 1, levels, dtype=np.float32))
+    checkpoint = Checkpoint(shape, Codec(levels, pre_emphasis), rate, tensors, curves, card=card)
     save_checkpoint(path, checkpoint)
     return path

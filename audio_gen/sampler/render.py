@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen import __version__
-from audio_gen.audio import AudioWriter, probe, read, read_tags
+from audio_gen.audio import AudioWriter, probe, read, read_blocks, read_tags
 from audio_gen.audio.files import is_pipe
 from audio_gen.errors import AudioFileError, OutputError
 from audio_gen.sampler.model import CHUNK_SECONDS, Curves, Model, Voices
@@ -23,6 +23,8 @@ Progress = Callable[[int], None]
 
 ROWS = 32
 """Clips made side by side."""
+CLIPPED = 0.99
+"""From here up a sample may be all that clipping has left of a greater one, as only de-emphasis makes them."""
 
 
 def render(
@@ -58,7 +60,7 @@ def render(
         with ExitStack() as stack:
             running = []
             for take, output in due[first : first + ROWS]:
-                heard = _end_of(model, output) if resume else None
+                heard, memory = _kept(model, output) if resume else (None, 0.0)
                 writer = AudioWriter(
                     output,
                     model.sample_rate,
@@ -70,7 +72,7 @@ def render(
                     resume=resume,
                 )
                 stack.enter_context(_closed_at_the_end(writer))
-                running.append(_Running(take, writer, heard))
+                running.append(_Running(take, writer, heard, memory))
             _play(model, running, curves, progress or (lambda samples: None))
         clipped += sum(file.writer.samples_clipped for file in running)
     return clipped
@@ -108,6 +110,8 @@ class _Running:
     writer: AudioWriter
     heard: NDArray[np.float32] | None
     """What the file held at its end, (time,)."""
+    memory: float | None
+    """The last sample as it was made, which de-emphasis goes on from; None if clipping has lost it."""
 
 
 def _length(model: Model, take: Take) -> float:
@@ -129,39 +133,50 @@ def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell
         voices, files = min(choirs, key=lambda choir: choir[0].position)
         if voices.position >= total:
             return
-        began = voices.position
-        waveforms = voices.next(int(min(chunk, total - began)))
-        new = waveforms[:, files[0].writer.samples_written - began :]
+        waveforms = voices.next(int(min(chunk, total - voices.position)))
         with _held_interrupts():
-            for file, waveform in zip(files, new, strict=True):
+            for file, waveform in zip(files, waveforms, strict=True):
                 file.writer.write(waveform)
-        tell(new.size)
+        tell(waveforms.size)
 
 
 def _voices(
     model: Model, files: Sequence[_Running], curves: Curves | None, position: int, chunk: int
 ) -> Voices:
-    """Streams that have heard what their files hold; with pre-emphasis, that have yet to make up to a chunk of it."""
+    """Streams that stand at `position`, having heard what their files hold."""
     take = files[0].take
     labels, streams = [file.take.labels for file in files], [file.take.stream for file in files]
-    if position == 0 or model.codec.pre_emphasis:
-        # De-emphasis remembers more than the file holds: fractions of a step, and what was clipped. So the past
-        # is made again, in the very chunks it was made in.
-        voices = model.start(labels, take.draw, take.seed, streams, curves)
-        while voices.position + chunk <= position:
-            voices.next(chunk)
+    kept = [(file.heard, file.memory) for file in files]
+    heard = [waveform for waveform, memory in kept if waveform is not None and memory is not None]
+    if len(heard) == len(files):
+        voices = model.start(labels, take.draw, take.seed, streams, curves, np.stack(heard), position)
+        voices.previous = np.array([memory for _, memory in kept], np.float32)
         return voices
-    heard = np.stack([file.heard for file in files if file.heard is not None])
-    return model.start(labels, take.draw, take.seed, streams, curves, heard, position)
+    voices = model.start(labels, take.draw, take.seed, streams, curves)
+    while voices.position < position:  # where the files do not tell what was made, make it again
+        voices.next(min(chunk, position - voices.position))
+    return voices
 
 
-def _end_of(model: Model, output: Path | str) -> NDArray[np.float32] | None:
-    """The end of what a file holds: all that the next sample can depend on. None if there is nothing yet."""
+def _kept(model: Model, output: Path | str) -> tuple[NDArray[np.float32] | None, float | None]:
+    """The end of what a file holds, all that the next sample can depend on; and its last sample as it was made."""
     frames = samples_in(output)
     if not frames:
-        return None
-    first = max(0, frames - model.receptive_field - 1)  # one more: the token before the first one heard
-    return read(output, start_seconds=first / model.sample_rate, allow_truncated=True)
+        return None, 0.0
+    first = max(
+        0, frames - model.receptive_field - 2
+    )  # two more: the token before, and what pre-emphasis looks at
+    heard = read(output, start_seconds=first / model.sample_rate, allow_truncated=True)
+    if not model.codec.pre_emphasis:
+        return heard, float(heard[-1])
+    # A file of integers holds it rounded, and the filter would remember the difference: so from the beginning.
+    memory = before = 0.0
+    for block in read_blocks(output, allow_truncated=True):
+        if np.abs(block).max() >= CLIPPED:
+            return heard, None
+        memory = float(model.codec.decode(model.codec.encode(block, before), memory)[-1])
+        before = float(block[-1])
+    return heard, memory
 
 
 def _check_resumable(model: Model, take: Take, output: Path | str, format: str | None, bits: int) -> None:
