@@ -1,6 +1,6 @@
 """How fast the compiled engine is: `python -m benchmarks.engine`, on one core: `taskset -c 1`.
 
-Rounds visit all rows by turns, and measure the core's own limits beside them; shown are medians, with half the
+Rounds visit all rows by turns and measure the limits of the core beside them; shown are medians, with half the
 distance between quartiles. The limits are the best ones seen in any round: "roof" is the speed of reading the
 network's weights from where they lie, divided by the bytes that one sample needs if it reads every weight it
 uses once; "FMA peak" the speed of multiply-accumulates in registers.

@@ -1,0 +1,123 @@
+"""The same bits from other compilers and for other machines, and nothing for the sanitizers to find.
+
+Heavy: they compile the engine anew. `pytest -m slow tests/test_engine_portable.py`
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engine_cases import NETWORKS, Case, coins_of
+
+from audio_gen.engine.binding import _c_shape
+from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler
+from audio_gen.engine.pack import pack
+
+pytestmark = pytest.mark.slow
+TESTS = Path(__file__).parent
+STEPS = 150
+
+
+def zig(*arguments):
+    """The command of the compiler that comes from PyPI."""
+    pytest.importorskip("ziglang")
+    return [sys.executable, "-m", "ziglang", "cc", *arguments]
+
+
+def test_another_compiler_gives_the_same_bits(tmp_path, monkeypatch):
+    library = build(tmp_path / "zig.so", compiler=zig("-mcpu=baseline"))
+    monkeypatch.setattr("audio_gen.engine.engine.library_path", lambda: library)
+    others = {name: Case(name) for name in NETWORKS}
+    monkeypatch.undo()
+    coins = coins_of(11, 3, 200)
+    for name, other in others.items():
+        case = Case(name)
+        assert np.array_equal(other.logits(), case.logits())
+        assert np.array_equal(other.sample(coins), case.sample(coins))
+
+
+def replay(case, command, folder):
+    """Tokens and logits that a program made of engine_replay.c draws for the case's three streams."""
+    shape, state = case.engine.shape, case.engine.start(case.labels)
+    frames = 0 if case.curves is None else case.curves.shape[1]
+    parts = [np.int32(3), np.int64(STEPS), np.int64(frames), pack(shape, case.tensors)]
+    parts += [state.condition] if shape.conditioned else []
+    parts += [case.curves] if frames else []
+    parts += [coins_of(1, 3, STEPS)]
+    given, made = folder / "given", folder / "made"
+    given.write_bytes(bytes(_c_shape(shape)) + b"".join(part.tobytes() for part in parts))
+    subprocess.run([*command, str(given), str(made)], check=True)
+    made = made.read_bytes()
+    split = 3 * STEPS * 2
+    tokens = np.frombuffer(made[:split], np.uint16).reshape(3, STEPS)
+    return tokens, np.frombuffer(made[split:], np.float32).reshape(3, STEPS, shape.levels)
+
+
+def check_replay(command, folder):
+    for name in NETWORKS:
+        case = Case(name)
+        tokens, logits = replay(case, command, folder)
+        assert np.array_equal(tokens, case.sample(coins_of(1, 3, STEPS)))
+        assert np.array_equal(logits, case.engine.logits(case.engine.start(case.labels), tokens, case.curves))
+
+
+def compile_replay(program, *target):
+    sources = [str(SOURCES / "engine.c"), str(SOURCES / "library.c"), str(TESTS / "engine_replay.c")]
+    command = [*zig(*target), *FLAGS, "-DENGINE_NAME=baseline", f"-I{SOURCES}", *sources, "-o", str(program)]
+    subprocess.run(command, check=True)
+
+
+def test_arm_gives_the_same_bits(tmp_path):
+    """64-bit Arm, under user-mode emulation."""
+    if not shutil.which("qemu-aarch64"):
+        pytest.skip("needs qemu-aarch64 (Debian: qemu-user)")
+    compile_replay(tmp_path / "replay", "-target", "aarch64-linux-musl", "-static")
+    check_replay(["qemu-aarch64", str(tmp_path / "replay")], tmp_path)
+
+
+WASI = """
+const { WASI } = require('wasi'), fs = require('fs');
+const [program, folder, ...files] = process.argv.slice(2);
+const wasi = new WASI({ version: 'preview1', args: ['replay', ...files], preopens: { [folder]: folder } });
+const module_ = new WebAssembly.Module(fs.readFileSync(program));
+process.exitCode = wasi.start(new WebAssembly.Instance(module_, wasi.getImportObject()));
+"""
+
+
+def test_web_assembly_gives_the_same_bits(tmp_path):
+    """128-bit WebAssembly, under Node."""
+    if not shutil.which("node"):
+        pytest.skip("needs node")
+    compile_replay(tmp_path / "replay.wasm", "-target", "wasm32-wasi", "-msimd128")
+    (tmp_path / "run.js").write_text(WASI)
+    script = ["node", "--no-warnings", str(tmp_path / "run.js"), str(tmp_path / "replay.wasm"), str(tmp_path)]
+    check_replay(script, tmp_path)
+
+
+def test_the_sanitizers_find_nothing(tmp_path):
+    """The engine's other tests, on a library compiled with the address and undefined-behaviour checks."""
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    library = build(tmp_path / "checked.so", flags=checks)
+    where = [*find_compiler(), "-print-file-name=libasan.so"]
+    runtime = subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(runtime).is_absolute():
+        pytest.skip("this compiler has no address sanitizer library")
+    (tmp_path / "sanitized_engine.py").write_text(
+        "import audio_gen.engine.engine as engine, audio_gen.engine.binding as binding, pathlib\n"
+        f"engine.library_path = binding.library_path = lambda: pathlib.Path({str(library)!r})\n"
+    )
+    environment = os.environ | {
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS.parent)]),
+    }
+    files = [str(TESTS / name) for name in ("test_engine.py", "test_engine_draw.py", "test_engine_errors.py")]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "sanitized_engine", "-x", "-k", "not torch", *files],
+        env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
