@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import NetworkShape
 
-VERSION = 1  # ENGINE_VERSION of engine.h
+VERSION = 2  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -53,6 +53,7 @@ class CWork(ctypes.Structure):
         ("last", ctypes.c_void_p),
         ("condition", ctypes.c_void_p),
         ("curves", ctypes.c_void_p),
+        ("first_curve", ctypes.c_int64),
         ("curve_frames", ctypes.c_int64),
         ("known", ctypes.c_void_p),
         ("coins", ctypes.c_void_p),

@@ -187,7 +187,7 @@ static void refresh_conditions(Block *block) {
     const int32_t width = n->condition_padded;
     copy(block->condition, work->condition + (size_t)block->first_stream * (size_t)width, block->streams * width);
     if (n->shape.curve_channels) {
-        int64_t frame = block->start / n->shape.hop;
+        int64_t frame = block->start / n->shape.hop - work->first_curve;
         if (frame >= work->curve_frames) frame = work->curve_frames - 1;
         const int64_t row = block->first_stream * work->curve_frames + frame;
         const float *curve = work->curves + (size_t)row * (size_t)n->shape.curve_channels;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 1, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 2, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -100,8 +100,8 @@ typedef struct {
     float *state;            /* (streams, state_count), 64-byte aligned, zero at the start */
     uint16_t *last;          /* (streams): the token before each stream's next one; updated */
     const float *condition;  /* (streams, condition_padded): labels' embeddings + curve bias, or null */
-    const float *curves;     /* (streams, curve_frames, curve_channels) or null */
-    int64_t curve_frames;
+    const float *curves;     /* (streams, curve_frames, curve_channels) or null: those from first_curve on */
+    int64_t first_curve, curve_frames;
     const uint16_t *known;   /* (streams, steps): tokens fed; null: draw them */
     const float *coins;      /* (streams, steps), in [0, 1); used when drawing */
     const Draw *draws;       /* (streams); used when drawing */

@@ -17,6 +17,10 @@ from audio_gen.shape import NetworkShape
 Indices = NDArray[np.integer] | Sequence[Sequence[int]]
 
 
+MAX_MEMORY = 1 << 32
+"""Floats of state that one `start` may ask for."""
+
+
 class DrawSettings(Protocol):
     """How to draw; `audio_gen.sampler.Draw` is one."""
 
@@ -187,13 +191,16 @@ class Engine:
         self, state: State, steps: int, curves: NDArray[np.floating] | None, **arrays: NDArray[Any]
     ) -> None:
         """One call's work, on groups of streams when there are threads."""
-        frames = self._checked_curves(curves, state.streams)
         if steps == 0:
             return
+        first = state.position // self.shape.hop
+        frames = self._checked_curves(
+            curves, state.streams, first, (state.position + steps - 1) // self.shape.hop
+        )
         groups = min(self.threads, state.streams)
         bounds = [state.streams * group // groups for group in range(groups + 1)]
         rows = [slice(first, end) for first, end in pairwise(bounds)]
-        works = [self._work(state, steps, frames, some, arrays) for some in rows]
+        works = [self._work(state, steps, first, frames, some, arrays) for some in rows]
         run_all = map if self._pool is None else self._pool.map
         results = list(run_all(self._network.run, works))
         if any(results):
@@ -207,6 +214,7 @@ class Engine:
         self,
         state: State,
         steps: int,
+        first: int,
         frames: NDArray[np.float32] | None,
         rows: slice,
         arrays: Mapping[str, NDArray[Any]],
@@ -221,6 +229,7 @@ class Engine:
             last=state.last[rows].ctypes.data,
             condition=state.condition[rows].ctypes.data,
             curves=None if frames is None else frames[rows].ctypes.data,
+            first_curve=first,
             curve_frames=0 if frames is None else frames.shape[1],
         )
         for name, array in arrays.items():
@@ -238,6 +247,10 @@ class Engine:
             )
         if not 1 <= len(rows) <= 1 << 20:
             raise ControlError(f"there must be from 1 to {1 << 20} streams, got {len(rows)}")
+        if len(rows) * self._network.state_count > MAX_MEMORY:
+            raise ControlError(
+                f"{len(rows)} streams of this model need over 16 GiB of state; ask for fewer at once"
+            )
         for column, (name, values) in enumerate(self.shape.labels.items()):
             if rows[:, column].min() < 0 or rows[:, column].max() > len(values):
                 raise ControlError(f"label {name}: index must be from 0 (none) to {len(values)}")
@@ -255,16 +268,17 @@ class Engine:
         return np.ascontiguousarray(tokens, np.uint16)
 
     def _checked_curves(
-        self, curves: NDArray[np.floating] | None, streams: int
+        self, curves: NDArray[np.floating] | None, streams: int, first: int, last: int
     ) -> NDArray[np.float32] | None:
+        """Frames `first` to `last`, or the held last one, as the library wants them; None for a model without."""
         channels = self.shape.curve_channels
         if curves is None:
             if channels:
                 raise ControlError(f"this model is steered by curves: give (streams, frames, {channels})")
             return None
-        curves = np.ascontiguousarray(curves, np.float32)
         if not channels:
             raise ControlError("this model has no curves; leave them out")
+        curves = np.asarray(curves)
         if (
             curves.ndim != 3
             or curves.shape[0] != streams
@@ -274,9 +288,10 @@ class Engine:
             raise ControlError(
                 f"curves must be (streams = {streams}, frames, {channels}), got {curves.shape}"
             )
-        if not np.isfinite(curves).all():
+        used = np.ascontiguousarray(curves[:, min(first, curves.shape[1] - 1) : last + 1], np.float32)
+        if not np.isfinite(used).all():
             raise ControlError("curves hold NaN or infinity")
-        return curves
+        return used
 
 
 def _c_draws(draw: DrawSettings | Sequence[DrawSettings], streams: int) -> NDArray[Any]:
