@@ -1,9 +1,9 @@
 """Autoregressive audio generation from raw waveforms.
 
-import audio_gen
-
+```python
 model = audio_gen.load("drums")
-clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)     # float32 (time,)
+clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)  # float32 (time,)
+```
 """
 
 from importlib import import_module

@@ -160,6 +160,9 @@ class TrainSettings(Settings):
     """Decay per step of the averaged parameters, which are the ones validated, saved and played."""
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)
     """How often each label is hidden, on its own, so that the model also knows clips with some or no labels."""
+    input_noise: float = Field(0.0, ge=0.0, le=32.0)
+    """Largest standard deviation, in tokens, of the noise added to what the network hears, never to what it
+    learns to predict; each walk draws its own from 0 to this. Teaches a stream to recover from its own slips."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
     validate_every: int = Field(500, ge=1)

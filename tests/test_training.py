@@ -54,7 +54,7 @@ class Tokens:
 
     def __init__(self, lengths: list[int], hop: int = 0) -> None:
         self.lengths, self.hop = lengths, hop or 256
-        self.codec = dataclasses.make_dataclass("Silent", [("silence", int)])(65_535)
+        self.codec = dataclasses.make_dataclass("Silent", [("silence", int), ("levels", int)])(65_535, 65_536)
         self.labels = {"parity": ["even", "odd"], "half": ["low", "high"]}
         self.curves, self.curve_channels = (["place"], 1) if hop else ([], 0)
 
@@ -711,3 +711,31 @@ def test_tensorboard_gets_the_metrics(tones: Path, store: Store, tmp_path: Path)
     learn(toy_recipe(tones, steps=3), store, tmp_path, tensorboard=True)
     events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
     assert b"valid" in events and b"learning_rate" in events
+
+
+def test_noise_disturbs_what_is_heard_and_nothing_else() -> None:
+    clean, noisy = readers([500] * 4, crop=50), readers([500] * 4, crop=50, input_noise=3.0)
+    again = readers([500] * 4, crop=50, input_noise=3.0)
+    spreads = set()
+    for _ in range(20):
+        plain, disturbed = clean.next(), noisy.next()
+        assert np.array_equal(plain.targets, disturbed.targets)
+        assert np.array_equal(disturbed.inputs, again.next().inputs)
+        difference = disturbed.inputs - plain.inputs
+        assert 0 < np.abs(difference).max() < 20
+        spreads |= set(np.round(difference[plain.real.all(1)].std(1)))
+    assert len(spreads) >= 3, "each walk has its own strength"
+    assert disturbed.inputs.min() >= 0 and disturbed.inputs.max() < 65_536
+
+
+def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop() -> None:
+    source = readers([200] * 4, crop=10, walk=4, starts=0.5)
+    begun_at_the_start = fresh = 0
+    for _ in range(400):
+        batch = source.next()
+        for row in np.flatnonzero(batch.fresh):
+            fresh += 1
+            first = source.readers[row].position == 10
+            begun_at_the_start += first
+            assert batch.real[row].any() == first
+    assert 0.5 <= begun_at_the_start / fresh < 0.75

@@ -71,6 +71,7 @@ class Readers:
         streams, crop = len(self.readers), self._settings.crop
         silence = self._store.codec.silence
         heard = np.full((streams, crop + 1), silence, np.int64)
+        inputs = heard[:, :-1] if not self._settings.input_noise else np.empty((streams, crop), np.int64)
         real = np.zeros((streams, crop), np.bool_)
         fresh = np.zeros(streams, np.bool_)
         labels = np.zeros((streams, len(self._store.labels)), np.int64)
@@ -94,8 +95,10 @@ class Readers:
             labels[row] = self._labels[reader.clip] * self._shown(row, reader)
             if curves is not None:
                 self._fill(curves[row], clip, start)
+            if self._settings.input_noise:
+                self._disturb(heard[row, :-1], inputs[row], row, reader)
             reader.position += crop
-        return Batch(heard[:, :-1], heard[:, 1:], real, fresh, labels, curves)
+        return Batch(inputs, heard[:, 1:], real, fresh, labels, curves)
 
     def _take(self, row: int, reader: Reader) -> None:
         """Another clip, and the part of it that a window of `walk` crops sees.
@@ -122,14 +125,24 @@ class Readers:
 
     def _shown(self, row: int, reader: Reader) -> NDArray[np.bool_]:
         """(number of labels,): each label is hidden on its own, so that the player may give any of them."""
-        return self._coins(row, reader)[3:] >= self._settings.label_dropout
+        return self._coins(row, reader)[4:] >= self._settings.label_dropout
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Uniform numbers of this stream's present clip: which, where, whether from its start, and one per label."""
+        """Uniform numbers of this stream's present clip: which, where, from its start, noise, labels."""
         key = np.array([self._settings.seed, row], np.uint64)
         generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
-        coins: NDArray[np.float64] = np.random.Generator(generator).random(3 + self._labels.shape[1])
+        coins: NDArray[np.float64] = np.random.Generator(generator).random(4 + self._labels.shape[1])
         return coins
+
+    def _disturb(self, clean: NDArray[np.int64], noisy: NDArray[np.int64], row: int, reader: Reader) -> None:
+        """`noisy` becomes `clean` with the noise of this crop. After LPCNet (Valin and Skoglund 2019,
+        arXiv:1810.11846), which disturbs the past signal by a random strength per clip."""
+        key = np.array([self._settings.seed, row], np.uint64)
+        counter = np.array([0, reader.taken, 1, reader.position], np.uint64)  # none of `_coins`
+        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        strength = self._settings.input_noise * self._coins(row, reader)[3]
+        noise = np.rint(generator.normal(0.0, strength, len(clean))).astype(np.int64)
+        noisy[:] = np.clip(clean + noise, 0, self._store.codec.levels - 1)
 
     def _fill(self, curves: NDArray[np.float32], clip: Clip, start: int) -> None:
         """The clip's curve frames from sample `start` on; the last one is held past the end."""
