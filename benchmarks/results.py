@@ -17,7 +17,7 @@ from typing import Any
 
 from audio_gen.checkpoint import SUFFIX, load_checkpoint
 from audio_gen.errors import AudioGenError, DataError, OutputError
-from audio_gen.sampler.model import PRETRAINED
+from audio_gen.sampler.library import PRETRAINED
 
 ROOT = Path(__file__).parents[1]
 SAVED = Path(__file__).parent / "results"

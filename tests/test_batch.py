@@ -268,7 +268,8 @@ def test_a_second_run_skips_all_and_touches_nothing(
     assert calls == [(19, 19, 0.0)]
     assert contents(tmp_path) == before
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
-    renamed = Model(model.checkpoint, name="another")
+    card = {**model.checkpoint.card, "name": "another"}
+    renamed = Model(replace(model.checkpoint, card=card))
     assert run_batch(recipe, renamed, store, tmp_path) == Rendered(0, 19)
     assert run_batch(recipe, model, store, tmp_path, force=True) == Rendered(19, 0)
     assert contents(tmp_path) == before

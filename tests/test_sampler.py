@@ -42,7 +42,8 @@ def model(
     shape = NetworkShape.from_dict(SHAPES[name] | {"levels": codec.levels})
     curves = ("loudness", "pitch") if shape.curve_channels else ()
     tensors = random_tensors(shape, len(name))
-    return Model(Checkpoint(shape, codec, RATE, tensors, curves), engine=engine, threads=threads, name=name)
+    checkpoint = Checkpoint(shape, codec, RATE, tensors, curves, card={"name": name})
+    return Model(checkpoint, engine=engine, threads=threads)
 
 
 def curves_for(name: str, frames: int = 12) -> Any:
@@ -57,9 +58,9 @@ def curves_for(name: str, frames: int = 12) -> Any:
 def test_coins_are_these_for_ever() -> None:
     """Files are remade from their seeds: should this ever fail, mend the coins, not the test."""
     known = {
-        (0, 0, 0): [193722, 4052523, 1869415, 9469306, 8428531, 4657448],
-        (7, 3, 1001): [6564602, 4631597, 14288067, 3949613, 8218412, 9342205],
-        (2**63 - 1, 2**63 - 1, 2**40 + 3): [2204375, 841651, 2386949, 16773292, 59453, 992564],
+        (0, 0, 0): [193723, 4052523, 1869415, 9469307, 8428531, 4657449],
+        (7, 3, 1001): [6564603, 4631597, 14288067, 3949613, 8218413, 9342205],
+        (2**63 - 1, 2**63 - 1, 2**40 + 3): [2204375, 841651, 2386949, 16773293, 59453, 992565],
     }
     for (seed, stream, start), expected in known.items():
         assert (coins(seed, stream, start, 6) * 2.0**24).astype(int).tolist() == expected
@@ -77,8 +78,8 @@ def test_any_slice_of_coins_equals_the_whole() -> None:
 
 def test_coins_are_uniform_and_independent() -> None:
     tossed = np.stack([coins(seed, stream, 0, 50_000) for seed in (0, 1) for stream in (0, 1)]).astype(float)
-    assert tossed.min() >= 0.0 and tossed.max() < 1.0
-    assert np.array_equal(tossed * 2**24, np.rint(tossed * 2**24)), "multiples of 2**-24"
+    assert tossed.min() > 0.0 and tossed.max() < 1.0
+    assert np.all(tossed * 2**24 % 2 == 1), "odd multiples of 2**-24"
     count = tossed.size
     assert abs(tossed.mean() - 0.5) < 4 / math.sqrt(12 * count)
     assert abs(tossed.var() - 1 / 12) < 4 / math.sqrt(180 * count)
@@ -434,7 +435,7 @@ def test_a_model_is_loaded_by_path_or_run_folder(tmp_path: Path) -> None:
     for path, name in (
         (tmp_path, "toy"),
         (str(tmp_path / "model.safetensors"), "toy"),
-        (tmp_path / "mine.safetensors", "mine"),
+        (tmp_path / "mine.safetensors", "toy"),
     ):
         assert load(path).name == name
         assert np.array_equal(load(path).generate(0.5, labels=KICK, seed=5), clip)

@@ -25,7 +25,7 @@ def models(as_json: AsJson = False) -> None:
     Example: audio-gen models
     """
     from audio_gen.checkpoint import SUFFIX, load_checkpoint
-    from audio_gen.sampler.model import PRETRAINED, bundled
+    from audio_gen.sampler.library import PRETRAINED, bundled
 
     found = {name: load_checkpoint(PRETRAINED / f"{name}{SUFFIX}") for name in bundled()}
     if as_json:
@@ -50,7 +50,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
     Example: audio-gen info drums
     """
     from audio_gen.checkpoint import load_checkpoint
-    from audio_gen.sampler.model import find
+    from audio_gen.sampler.library import find
 
     checkpoint = load_checkpoint(find(model))
     shape = checkpoint.shape

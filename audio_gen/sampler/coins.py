@@ -9,7 +9,9 @@ _PER_BLOCK = 4  # Philox4x64 gives four numbers per counter value
 
 
 def coins(seed: int, stream: int, start: int, count: int) -> NDArray[np.float32]:
-    """Coins of positions `start` to `start + count`, float32 (count,), multiples of 2**-24 in [0, 1).
+    """Coins of positions `start` to `start + count`, float32 (count,), odd multiples of 2**-24 in (0, 1).
+
+    Never 0, which would draw the lowest token there is, however unlikely: a click every quarter of an hour.
 
     Counter-based (Philox4x64-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): any
     position can be had without those before it, so audio does not depend on chunks, batches or interruptions.
@@ -25,4 +27,4 @@ def coins(seed: int, stream: int, start: int, count: int) -> NDArray[np.float32]
     generator = np.random.Philox(key=np.array([seed, stream], np.uint64))
     generator.advance(block)
     raw = np.asarray(generator.random_raw(skip + count), np.uint64)[skip:]
-    return ((raw >> np.uint64(40)).astype(np.float64) * 2.0**-24).astype(np.float32)
+    return (((raw >> np.uint64(41)).astype(np.float64) + 0.5) * 2.0**-23).astype(np.float32)

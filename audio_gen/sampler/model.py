@@ -6,69 +6,22 @@ clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audio_gen.checkpoint import SUFFIX, Checkpoint, load_checkpoint
+from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
-from audio_gen.engine.pack import check_tensors
-from audio_gen.errors import CheckpointError, ControlError, EngineError, SettingError
+from audio_gen.errors import ControlError, SettingError
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
 CHUNK_SECONDS = 0.1
 
 Labels = Mapping[str, str]
-Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
-
-
-class SamplingEngine(Protocol):
-    """What the compiled engine and the reference have in common."""
-
-    def start(
-        self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None
-    ) -> Any: ...
-    def prime(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> None: ...
-    def sample(
-        self, state: Any, coins: NDArray[Any], draw: Draw, curves: NDArray[Any] | None = None
-    ) -> NDArray[np.uint16]: ...
-    def logits(
-        self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None
-    ) -> NDArray[np.float32]: ...
-
-
-@dataclass
-class Voices:
-    """Running streams: one row per clip, advancing together."""
-
-    engine: SamplingEngine
-    state: Any
-    codec: Codec
-    draw: Draw
-    seed: int
-    streams: Sequence[int]
-    curves: NDArray[np.float32] | None
-    """(rows, frames, curve channels)"""
-    position: int
-    previous: NDArray[np.float32]
-    """(rows,) last decoded sample of each."""
-
-    def next(self, samples: int) -> NDArray[np.float32]:
-        """The next waveform (rows, samples) of every stream."""
-        tossed = np.stack([coins(self.seed, stream, self.position, samples) for stream in self.streams])
-        tokens = self.engine.sample(self.state, tossed, self.draw, self.curves)
-        waveforms = np.stack(
-            [self.codec.decode(row, float(before)) for row, before in zip(tokens, self.previous, strict=True)]
-        )
-        self.position += samples
-        self.previous = waveforms[:, -1]
-        return waveforms
 
 
 class Model:
@@ -80,11 +33,10 @@ class Model:
         *,
         engine: Literal["compiled", "reference"] = "compiled",
         threads: int = 1,
-        name: str = "",
     ) -> None:
         """`threads`: how many groups of clips the compiled engine runs at once."""
         self.checkpoint = checkpoint
-        self.name = name or str(checkpoint.card.get("name", "model"))
+        self.name = str(checkpoint.card.get("name", "model"))
         self.engine: SamplingEngine
         if engine == "reference":
             from audio_gen.sampler.reference import ReferenceEngine
@@ -318,39 +270,3 @@ def token_bits(logits: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDA
     normaliser = top[..., 0] + np.log(np.exp(exact - top).sum(-1))
     chosen = np.take_along_axis(exact, tokens.astype(np.int64)[..., None], -1)[..., 0]
     return np.asarray((normaliser - chosen) / math.log(2.0))
-
-
-def bundled() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
-
-
-def find(name_or_path: str | Path) -> Path:
-    """The checkpoint file of a bundled model, a run folder, or a path. Raises CheckpointError."""
-    path = Path(name_or_path)
-    if str(name_or_path) in bundled():
-        return PRETRAINED / f"{name_or_path}{SUFFIX}"
-    if path.is_dir():
-        return path / f"model{SUFFIX}"
-    if not path.exists() and path.suffix != SUFFIX:
-        known = ", ".join(bundled()) or "none"
-        raise CheckpointError(f"{name_or_path}: neither a bundled model ({known}) nor a checkpoint file")
-    return path
-
-
-def load(
-    name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1
-) -> Model:
-    """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
-
-    >>> load("no-such-model")
-    Traceback (most recent call last):
-    audio_gen.errors.CheckpointError: no-such-model: neither a bundled model (...) nor a checkpoint file
-    """
-    path = find(name_or_path)
-    checkpoint = load_checkpoint(path)
-    try:
-        check_tensors(checkpoint.shape, checkpoint.tensors)
-    except EngineError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return Model(checkpoint, engine=engine, threads=threads, name=path.stem if path.stem != "model" else "")

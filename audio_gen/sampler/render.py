@@ -1,8 +1,6 @@
 """Takes to files: streamed as they are made, side by side, and resumable from nothing but the files."""
 
 import math
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,8 +13,10 @@ from audio_gen import __version__
 from audio_gen.audio import AudioWriter, probe, read, read_blocks, read_tags
 from audio_gen.audio.files import is_pipe
 from audio_gen.errors import AudioFileError, OutputError
-from audio_gen.sampler.model import CHUNK_SECONDS, Curves, Model, Voices
+from audio_gen.interrupts import uninterrupted
+from audio_gen.sampler.model import CHUNK_SECONDS, Model
 from audio_gen.sampler.take import Take
+from audio_gen.sampler.voices import Curves, Voices
 
 Progress = Callable[[int], None]
 """Called with the samples just made, over all clips."""
@@ -134,7 +134,7 @@ def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell
         if voices.position >= total:
             return
         waveforms = voices.next(int(min(chunk, total - voices.position)))
-        with _held_interrupts():
+        with uninterrupted():
             for file, waveform in zip(files, waveforms, strict=True):
                 file.writer.write(waveform)
         tell(waveforms.size)
@@ -211,22 +211,5 @@ def _closed_at_the_end(writer: AudioWriter) -> Iterator[None]:
     try:
         yield
     finally:
-        with _held_interrupts():
+        with uninterrupted():
             writer.close()
-
-
-@contextmanager
-def _held_interrupts() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: inside libsndfile's callbacks it would be lost, and a frame with it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        before(signal.SIGINT, None)

@@ -27,11 +27,11 @@ from audio_gen.data.batches import Readers
 from audio_gen.data.store import Store
 from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError, SettingError
 from audio_gen.evaluation.baselines import Baseline
+from audio_gen.interrupts import uninterrupted
 from audio_gen.network import Network
 from audio_gen.recipe import Recipe
 from audio_gen.training import allocator, publish
 from audio_gen.training import state as saved
-from audio_gen.training.interrupts import uninterrupted
 from audio_gen.training.metrics import Metrics, writing
 from audio_gen.training.state import Progress, TrainingState
 from audio_gen.training.step import learning_rate, make_optimiser, take_step

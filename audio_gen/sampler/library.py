@@ -1,0 +1,49 @@
+"""Where models are: those that come with the package, run folders, checkpoint files."""
+
+from pathlib import Path
+from typing import Literal
+
+from audio_gen.checkpoint import SUFFIX, load_checkpoint
+from audio_gen.engine.pack import check_tensors
+from audio_gen.errors import CheckpointError, EngineError
+from audio_gen.sampler.model import Model
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def bundled() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The checkpoint file of a bundled model, a run folder, or a path. Raises CheckpointError."""
+    path = Path(name_or_path)
+    if str(name_or_path) in bundled():
+        return PRETRAINED / f"{name_or_path}{SUFFIX}"
+    if path.is_dir():
+        if not (path / f"model{SUFFIX}").exists():
+            raise CheckpointError(f"{path}: holds no model{SUFFIX}; train one there first")
+        return path / f"model{SUFFIX}"
+    if not path.exists() and path.suffix != SUFFIX:
+        known = ", ".join(bundled()) or "none"
+        raise CheckpointError(f"{name_or_path}: neither a bundled model ({known}) nor a checkpoint file")
+    return path
+
+
+def load(
+    name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1
+) -> Model:
+    """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
+
+    >>> load("no-such-model")
+    Traceback (most recent call last):
+    audio_gen.errors.CheckpointError: no-such-model: neither a bundled model (...) nor a checkpoint file
+    """
+    path = find(name_or_path)
+    checkpoint = load_checkpoint(path)
+    try:
+        check_tensors(checkpoint.shape, checkpoint.tensors)
+    except EngineError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Model(checkpoint, engine=engine, threads=threads)
