@@ -51,6 +51,10 @@ class DataSettings(Settings):
     """Hold out exactly the files with these field values instead: { index = ["0", "1"] }."""
     gap_seconds: float = Field(1.0, ge=0.0)
     """With split = "time": what is left out between the training and the held-out part."""
+    lead_seconds: float | None = Field(None, ge=0.0)
+    """How much is kept of what precedes the sound: a clip begins this long before its wave first reaches a tenth
+    of its peak. Left out: files are used from their first sample. One-shots with a breath of silence before
+    the attack want 0.001, or the model may miss its cue."""
     end_seconds: float = Field(0.0, ge=0.0, le=10.0)
     """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
 

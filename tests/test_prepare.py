@@ -591,3 +591,23 @@ def test_hundreds_of_files_are_counted_right(tmp_path: Path) -> None:
     for phase in ("measuring", "encoding"):
         assert [done for done, total, text in calls if text == phase][-1] == 300
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # nothing of the caller's is touched
+
+
+def test_a_lead_cuts_what_precedes_the_sound_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "hits"
+    folder.mkdir()
+    quiet, sound = np.full(700, 0.004), 0.5 * np.cos(np.arange(900) / 5) * np.exp(-np.arange(900) / 300)
+    soundfile.write(folder / "late.wav", np.concatenate([quiet, sound]), 8000)
+    soundfile.write(folder / "prompt.wav", sound, 8000)
+    soundfile.write(folder / "rising.wav", np.linspace(0, 0.5, 1000), 8000)
+    kept = {}
+    for lead in (None, 0.001, 10.0):
+        data = {"source": str(folder), "sample_rate": 8000, "valid_fraction": 0.0, "gain": "none"}
+        recipe = build_recipe({"name": "a", "data": {**data, "lead_seconds": lead}, "train": {"steps": 1}})
+        prepare(recipe, tmp_path / "store")
+        store = Store(tmp_path / "store")
+        kept[lead] = {clip.source: store.tokens(clip).copy() for clip in store.clips("train")}
+    assert [len(tokens) for tokens in kept[None].values()] == [1600, 900, 1000]
+    assert [len(tokens) for tokens in kept[0.001].values()] == [908, 900, 1000 - 100 + 8]
+    assert np.array_equal(kept[0.001]["late.wav"], kept[None]["late.wav"][692:])
+    assert all(np.array_equal(kept[10.0][name], kept[None][name]) for name in kept[None])

@@ -274,11 +274,13 @@ def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]
     """Every clip to be, by source, training part first."""
     end = round(data.end_seconds * data.sample_rate)
     rows = survey.execute(
-        f"""SELECT source, held, frames, labels, gain, clip_group, digest, truncated, peak, rms
+        f"""SELECT source, held, frames, labels, gain, clip_group, digest, truncated, peak, rms, onset
         FROM files JOIN gains ON gains.name = gain_group WHERE {KEPT} ORDER BY source"""
     )
-    for source, held, frames, labels, gain, group, digest, truncated, peak, rms in rows:
+    for source, held, frames, labels, gain, group, digest, truncated, peak, rms, onset in rows:
+        lead = onset if data.lead_seconds is None else round(data.lead_seconds * data.sample_rate)
         for split, start, stop in _parts(data, bool(held), frames):
+            start = max(start, min(onset - lead, stop - 1)) if start == 0 else start
             yield Planned(
                 source, split, start, stop, end if stop == frames else 0, json.loads(labels), gain, group,
                 digest, bool(truncated), float(f"{peak * gain:.6g}"), float(f"{rms * gain:.6g}"),

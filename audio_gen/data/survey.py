@@ -20,12 +20,15 @@ SURVEY = "survey.sqlite"
 SILENT_PEAK = 1.0 / 32_768
 """A file that never leaves one step of 16-bit audio, -90 dBFS, holds nothing to learn from."""
 
-_VERSION = 1  # of the table and of what `measure` means
+ONSET = 0.1
+"""A sound begins where its wave first reaches this share of its peak."""
+
+_VERSION = 2  # of the table and of what `measure` means
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS files (
     source TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, seen INTEGER,
-    digest TEXT, frames INTEGER, peak REAL, rms REAL, truncated INTEGER, unusable TEXT,
+    digest TEXT, frames INTEGER, peak REAL, rms REAL, truncated INTEGER, unusable TEXT, onset INTEGER,
     excluded TEXT, labels TEXT, clip_group TEXT, gain_group TEXT, draw INTEGER, held INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gains (name TEXT PRIMARY KEY, gain REAL) WITHOUT ROWID;
@@ -47,6 +50,8 @@ class Facts:
     """Ends before its header says; used up to there."""
     unusable: str | None = None
     """Why it is left out; None if it is not."""
+    onset: int = 0
+    """The first sample that reaches a tenth of the peak."""
 
 
 def measure(path: Path, sample_rate: int) -> Facts:
@@ -71,15 +76,24 @@ def measure(path: Path, sample_rate: int) -> Facts:
 
 def _measure(path: Path, sample_rate: int, digest: str, truncated: bool) -> Facts:
     frames, peak, energy = 0, 0.0, 0.0
+    records: list[
+        tuple[int, float]
+    ] = []  # where the wave first rose above all before; of these one is the onset
     for block in read_blocks(path, sample_rate, allow_truncated=truncated):
+        size = np.abs(block)
+        highest = np.maximum.accumulate(np.concatenate([[peak], size]))
+        higher = np.flatnonzero(size > highest[:-1])
+        peak = float(highest[-1])
+        records = [(at, value) for at, value in records if value >= ONSET * peak]
+        records += [(frames + int(at), float(size[at])) for at in higher if size[at] >= ONSET * peak]
         frames += len(block)
-        peak = max(peak, float(np.abs(block).max(initial=0.0)))
         energy += float(np.square(block, dtype=np.float64).sum())
     if not math.isfinite(energy):
         return Facts(digest, frames, truncated=truncated, unusable="holds NaN or infinity")
     silent = "silent: its peak is not above -90 dBFS" if peak <= SILENT_PEAK else None
     rms = math.sqrt(energy / max(frames, 1))
-    return Facts(digest, frames, peak, rms, truncated, "empty: no samples" if not frames else silent)
+    unusable = "empty: no samples" if not frames else silent
+    return Facts(digest, frames, peak, rms, truncated, unusable, records[0][0] if records else 0)
 
 
 def open_survey(folder: Path, sample_rate: int) -> sqlite3.Connection:
@@ -152,7 +166,7 @@ def record(survey: sqlite3.Connection, facts: Iterable[tuple[str, Facts]]) -> No
     """Commit the facts of some sources."""
     with survey:
         survey.executemany(
-            """UPDATE files SET digest = ?, frames = ?, peak = ?, rms = ?, truncated = ?, unusable = ?
+            """UPDATE files SET digest = ?, frames = ?, peak = ?, rms = ?, truncated = ?, unusable = ?, onset = ?
             WHERE source = ?""",
             ((*astuple(each), source) for source, each in facts),
         )
