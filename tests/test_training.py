@@ -613,7 +613,7 @@ def test_a_spike_is_not_taken(
     def spiking(*arguments: Any) -> Any:
         loss, carried = real(*arguments)
         calls["now"] += 1
-        return (loss + 5.0 if calls["now"] == 15 else loss), carried
+        return (loss + 9.0 if calls["now"] == 15 else loss), carried
 
     monkeypatch.setattr(step, "loss_bits", spiking)
     training, reports = learn(toy_recipe(tones), store, tmp_path)
