@@ -48,4 +48,5 @@ def main(kills: str, seed: str, longest: str, folder: str, *arguments: str) -> N
     print(f"killed {killed}")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -45,4 +45,5 @@ def main(store: str, recipe: str, run: str, kills: str, seed: str, longest: str)
     print(done)
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
