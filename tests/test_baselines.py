@@ -145,9 +145,10 @@ def test_amplitudes_are_the_codecs_and_lie_within_their_edges(levels):
     assert amplitudes(codec)[codec.silence] == 0.0
     finest = inner[codec.silence] - inner[codec.silence - 1]
     assert np.abs(amplitudes(codec) - codec.decode(np.arange(levels))).max() < finest
-    # To the codec the lower edge of SILENCE is 0; here SILENCE is.
-    assert np.array_equal(codec.encode(inner - inner[codec.silence - 1] + 1e-7), np.arange(1, levels))
-    assert np.array_equal(codec.encode(inner - inner[codec.silence - 1] - 1e-7), np.arange(levels - 1))
+    # To the codec the lower edge of SILENCE is a quarter interval below 0; here SILENCE is centred.
+    plain = inner - inner[codec.silence - 1] - float(codec.decode([codec.silence + 1])[0]) / 6
+    assert np.array_equal(codec.encode(plain + 1e-7), np.arange(1, levels))
+    assert np.array_equal(codec.encode(plain - 1e-7), np.arange(levels - 1))
 
 
 def test_laplace_masses_add_up_however_narrow_or_far():

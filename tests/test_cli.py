@@ -745,3 +745,16 @@ def test_python_m(toy: Path) -> None:
         with wave.open(process.stdout, "rb") as sound:  # type: ignore[arg-type]
             assert sound.getnframes() == round(0.3 * RATE)
             assert len(sound.readframes(10**9)) == 2 * sound.getnframes()
+
+
+def test_run_says_before_the_training_what_it_could_not_render(tmp_path: Path) -> None:
+    for take in range(4):
+        soundfile.write(tmp_path / f"kick_{take}.wav", np.random.default_rng(take).normal(0, 0.1, 4000), 8000)
+    recipe = tmp_path / "a.toml"
+    recipe.write_text(
+        f'[data]\nsource = "{tmp_path}"\npattern = "{{drum}}_{{take}}"\n[controls.labels.drum]\nfrom = "{{drum}}"\n'
+        '[train]\nsteps = 1\n[[generate]]\nname = "a"\nlabels = { drum = "snare" }\n'
+    )
+    done = call("run", recipe, "--run", tmp_path / "run")
+    assert done.code == 1 and "snare" in done.errors.splitlines()[-1]
+    assert not (tmp_path / "run" / "model.safetensors").exists()

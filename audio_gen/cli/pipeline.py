@@ -59,6 +59,18 @@ def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int
     )
 
 
+def check_tables(recipe: "Recipe", folder: Path) -> None:
+    """Whether the recordings know the labels that the recipe will ask for: better said before the training."""
+    from audio_gen.controls import label_indices
+    from audio_gen.data.store import Store
+
+    labels = Store(folder / "store").labels
+    for table in recipe.generate:
+        for name, wanted in table.labels.items():
+            for value in [wanted] if isinstance(wanted, str) else wanted:
+                label_indices({name: value} if value != "*" else {}, labels)
+
+
 def page(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder with clips.", show_default=False)],
     output: Annotated[
@@ -110,6 +122,7 @@ def run(
     need("torch", "matplotlib", verb="run")
     prepare_store(settings, folder, jobs, quiet)
     (folder / "recipe.json").write_text(json.dumps(settings.to_dict(), indent=1) + "\n", encoding="utf-8")
+    check_tables(settings, folder)
     train_run(settings, folder, resume=not force, force=force, device=device, threads=threads, quiet=quiet)
     render(settings, folder, str(folder), force=False, threads=threads or 1, quiet=quiet)
     product(write_page(folder))

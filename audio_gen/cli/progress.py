@@ -83,7 +83,7 @@ def fitted(done: float | None, text: str, columns: int) -> str:
     """A bar, the share done and `text` in at most `columns` of a terminal: first the bar gives way, then the end.
 
     >>> fitted(0.5, "2.0 s of 4.0 s", 34)
-    '━━━━━······  50 %  2.0 s of 4.0 s'
+    '━━━━━······   50 %  2.0 s of 4.0 s'
     >>> fitted(0.5, "2.0 s of 4.0 s", 16)
     ' 50 %  2.0 s of '
     """

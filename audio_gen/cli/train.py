@@ -88,7 +88,11 @@ def train_run(
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
         return False
-    baselines = store_baselines(store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds)
+    baselines = []
+    if store.clips("valid"):
+        baselines = store_baselines(
+            store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds
+        )
     shape = training.state.network.shape
     parameters = sum(parameter.numel() for parameter in training.state.network.parameters())
     say(
@@ -98,7 +102,7 @@ def train_run(
         + (f", from step {training.progress.step}" if training.progress.step else ""),
         quiet,
     )
-    say(_table(baselines), quiet)
+    say(_table(baselines) if baselines else "note: nothing is held out, so nothing will be scored", quiet)
     with Live(quiet) as live:
         try:
             training.train(baselines, lambda report: _show(live, report, store.sample_rate))
