@@ -227,7 +227,7 @@ def _waves(levels: int, width: int) -> Tensor:
 
     Tokens are numbers: neighbours sound alike. Starting from smooth columns, an embedding and a head know it
     before the first step, and rare loud tokens learn from their neighbours (random features, after Rahimi and
-    Recht 2007). Worth 0.04 bits per sample on drums after 500 steps.
+    Recht 2007). Held-out bits on drums after 500 steps, one run each: 1.22 instead of 1.26.
     """
     place = torch.linspace(-1.0, 1.0, levels)[:, None]
     frequency = 0.25 * 32.0 ** torch.rand(width)  # half a period over the tokens to sixteen
