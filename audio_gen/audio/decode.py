@@ -4,6 +4,7 @@ import importlib
 import shutil
 import subprocess
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,7 +197,7 @@ def _unreadable(path: Path, error: Exception) -> AudioProblemError:
     return AudioProblemError(path, "not-audio", reason)
 
 
-class _Counted:
+class _Counted(ABC):
     """A source whose length only decoding tells."""
 
     format, subtype = "OTHER", "OTHER"
@@ -209,8 +210,9 @@ class _Counted:
         while frames > 0 and len(block := self.read(min(frames, 1 << 16))):
             frames -= len(block)
 
+    @abstractmethod
     def read(self, frames: int) -> Block:
-        raise NotImplementedError
+        """The next `frames` at most; empty at the end."""
 
 
 class _PipeSource(_Counted):

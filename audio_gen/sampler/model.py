@@ -1,7 +1,9 @@
 """The model as its user sees it: load it, generate, stream, score. Needs no torch.
 
+```python
 model = audio_gen.load("drums")
 clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
+```
 """
 
 import math

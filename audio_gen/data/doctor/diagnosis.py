@@ -1,7 +1,9 @@
 """What is in a folder of recordings, what is wrong with it, and what to do before anyone trains.
 
+```python
 diagnosis = examine("recordings")
 print(diagnosis.to_text())
+```
 """
 
 import os
