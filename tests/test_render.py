@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -284,6 +285,31 @@ def test_clips_do_not_depend_on_company(
         render(model, [alone], [f"{stream}.wav"])
         assert Path(f"{stream}.wav").read_bytes() == Path(f"trio/{stream:03}.wav").read_bytes()
     assert len({path.read_bytes() for path in Path("trio").iterdir()}) == 3
+
+
+@pytest.mark.parametrize("kind", [(256, 0.0), (1024, 0.95)])
+def test_clips_of_one_batch_may_differ_in_everything(
+    models: dict[tuple[int, float], Path], kind: tuple[int, float]
+) -> None:
+    """Each file is finished when its take ends, whoever is still playing; stopped ones go on where they were."""
+    model = load(models[kind])
+    takes = [
+        take(model, 0.7, 0, labels={"drum": "kick"}, seed=3),
+        take(model, 0.2, 5, labels={"drum": "hat"}, seed=4, draw=Draw(0.8)),
+        take(model, 0.45, 0, seed=3, draw=Draw(top_k=20)),
+        take(model, 0.7, 1, labels={"drum": "kick"}, seed=2**40),
+    ]
+    for number, one in enumerate(takes):
+        render(model, [one], [f"{number}.wav"])
+    render(model, takes, [f"together{number}.wav" for number in range(4)])
+    for stream, seconds in ((0, 0.3), (3, 0.5)):
+        render(model, [replace(takes[stream], seconds=seconds)], [f"resumed{stream}.wav"])
+    render(model, takes, [f"resumed{number}.wav" for number in range(4)], resume=True)
+    for number in range(4):
+        whole = Path(f"{number}.wav").read_bytes()
+        assert (
+            whole == Path(f"together{number}.wav").read_bytes() == Path(f"resumed{number}.wav").read_bytes()
+        )
 
 
 def test_more_clips_than_rows(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from audio_gen.sampler import Draw, Model, bundled, load
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import draw_token
 from audio_gen.sampler.model import token_bits
+from audio_gen.sampler.parts import Part
 from audio_gen.sampler.take import Take
 from audio_gen.shape import NetworkShape
 
@@ -286,6 +287,54 @@ def test_a_clip_of_a_batch_is_the_clip_alone(name: str, codec: Codec) -> None:
             assert np.array_equal(batch[number], alone)
 
 
+@pytest.mark.parametrize("engine", ["compiled", "reference"])
+def test_clips_of_one_batch_may_differ_in_everything(name: str, engine: Any) -> None:
+    """Each ends on its own, and none hears that another has."""
+    curves, alone = curves_for(name), model(name, engine=engine)
+    lists: dict[str, list[Any]] = {
+        "seconds": [0.12, 0.3, 0.001, 0.25, 0.12],
+        "labels": [KICK, SNARE, {}, {}, KICK],
+        "seed": [5, 6, 7, 8, 8],
+        "temperature": [1.0, 0.8, 0.0, 1.0, 2.0],
+        "top_k": [0, 0, 0, 9, 0],
+        "top_p": [1.0, 0.9, 1.0, 1.0, 1.0],
+        "min_p": [0.0, 0.0, 0.0, 0.0, 0.01],
+    }
+    wanted = [
+        alone.generate(**dict(zip(lists, row, strict=True)), curves=curves)
+        for row in zip(*lists.values(), strict=True)
+    ]
+    assert [len(clip) for clip in wanted] == [120, 300, 1, 250, 120]
+    for threads, chunk in ((1, 0.1), (3, 0.007), (2, 9.0)):
+        if engine == "reference" and threads > 1:
+            continue
+        batch = model(name, engine=engine, threads=threads).generate(
+            **lists, curves=curves, chunk_seconds=chunk
+        )
+        assert all(np.array_equal(*pair) for pair in zip(batch, wanted, strict=True))
+
+
+def test_the_company_may_be_endless() -> None:
+    chunks = model().streams([0.25, math.inf], labels=[KICK, SNARE], seed=5, chunk_seconds=0.1)
+    heard = [[len(clip) for clip in chunk] for chunk in itertools.islice(chunks, 5)]
+    assert heard == [[100, 100], [100, 100], [50, 50], [0, 100], [0, 100]]
+
+
+def test_one_list_is_enough_for_a_batch_and_all_are_equally_long() -> None:
+    ours = model()
+    assert [len(clip) for clip in ours.generate([0.1, 0.2])] == [100, 200]
+    shorter, longer = ours.generate([0.1, 0.2], seed=3, stream=4)
+    assert np.array_equal(shorter, ours.generate(0.1, seed=3, stream=4))
+    assert np.array_equal(longer, ours.generate(0.2, seed=3, stream=5))
+    for sole in ({"seconds": [0.1]}, {"labels": [{}]}, {"seed": [0]}, {"temperature": [1.0]}):
+        clips = ours.generate(**{"seconds": 0.1, **sole})  # type: ignore[arg-type]
+        assert isinstance(clips, list) and np.array_equal(clips[0], ours.generate(0.1))
+    with pytest.raises(SettingError, match="2 of seconds, 3 of seed"):
+        ours.generate([0.1, 0.2], seed=[1, 2, 3])
+    with pytest.raises(SettingError, match="at least one"):
+        ours.generate([])
+
+
 def test_going_on_is_never_having_stopped(name: str, codec: Codec) -> None:
     """From whatever a file keeps: floats or integers, all of it or just what can still be heard."""
     ours, curves, total = model(name, codec), curves_for(name), 400
@@ -314,7 +363,7 @@ def test_going_on_is_never_having_stopped(name: str, codec: Codec) -> None:
     ]:
         for file, length in ((whole, position), (kept, position), (kept, min(position, reach + 100))):
             heard = file[:, position - length : position]
-            voices = ours.start([KICK, SNARE], Draw(), 5, range(3, 5), curves, heard, position)
+            voices = ours.start([Part(KICK, 5, 3), Part(SNARE, 5, 4)], curves, heard, position)
             rest = (
                 np.concatenate([voices.next(9), voices.next(total - position - 9)], 1)
                 if position < 391
@@ -333,7 +382,7 @@ def test_the_least_that_must_be_heard_is_enough(name: str) -> None:
     whole = play(ours)[None]
     reach = ours.receptive_field + 1
     for position in range(reach, reach + 17):
-        voices = ours.start([KICK], Draw(), 5, [0], curves, whole[:, position - reach : position], position)
+        voices = ours.start([Part(KICK, 5)], curves, whole[:, position - reach : position], position)
         assert np.array_equal(voices.next(60), whole[:, position : position + 60])
 
 
@@ -342,7 +391,7 @@ def test_going_on_without_having_heard_enough_is_refused() -> None:
     short = np.zeros((1, ours.receptive_field), np.float32)
     for heard, position in ((None, 5), (short, 400), (short[:, :3], 5), (short[:, :9], 5)):
         with pytest.raises(SettingError, match="must be heard"):
-            ours.start([{}], Draw(), 0, [0], None, heard, position)
+            ours.start([Part({})], None, heard, position)
 
 
 def test_both_engines_draw_the_same_tokens(name: str, codec: Codec) -> None:

@@ -14,6 +14,7 @@ from audio_gen.errors import ControlError, RecipeError, SettingError
 from audio_gen.recipe import GenerateSettings
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
+from audio_gen.sampler.parts import samples_of
 from audio_gen.sampler.take import Take
 
 MANIFEST = "clips.json"
@@ -61,8 +62,7 @@ def expand(tables: Sequence[GenerateSettings], model: Model) -> list[Job]:
 
 def frames(take: Take, sample_rate: int) -> int:
     """Samples of a take, as `Model.stream` counts them."""
-    assert take.seconds is not None
-    return max(1, round(take.seconds * sample_rate))
+    return int(samples_of(take.seconds, sample_rate))
 
 
 def safe(text: str) -> str:

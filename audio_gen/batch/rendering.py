@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from audio_gen.audio import probe, read_tags
 from audio_gen.audio.files import output_errors
@@ -36,7 +35,8 @@ def render(
     force: bool = False,
     rows: int = 16,
 ) -> Rendered:
-    """Render those of the `jobs` that are not there yet (or all, by `force`), up to `rows` side by side.
+    """Render those of the `jobs` that are not there yet (or all, by `force`), up to `rows` side by side,
+    whatever their settings; clips of like length go together.
 
     A clip is there if its file has its whole length and its tags tell the same take. A file takes its name
     once it is whole. Memory does not grow with the length of clips. Where a former clip has to give way,
@@ -59,10 +59,9 @@ def render(
             progress(skipped + made, len(jobs), samples / rate)
 
     report(0)
-    alike: dict[Any, list[Job]] = {}
-    for job in due:
-        key = (job.take.seed, job.take.draw, job.take.seconds, _format(job))
-        alike.setdefault(key, []).append(job)
+    alike: dict[str, list[Job]] = {}
+    for job in sorted(due, key=lambda job: frames(job.take, rate)):
+        alike.setdefault(_format(job), []).append(job)
     for group in alike.values():
         for first in range(0, len(group), rows):
             some = group[first : first + rows]

@@ -55,9 +55,14 @@ class State:
 
     def copy(self) -> "State":
         """An independent state that goes on in the same way."""
-        memory = _aligned_rows(*self.memory.shape)
-        memory[:] = self.memory
-        return State(self.position, self.origin, self.last.copy(), self.condition.copy(), memory)
+        return self.select(range(self.streams))
+
+    def select(self, rows: Sequence[int]) -> "State":
+        """An independent state of these streams only, which go on in the same way."""
+        chosen = np.asarray(rows, np.intp)
+        memory = _aligned_rows(len(chosen), self.memory.shape[1])
+        np.take(self.memory, chosen, axis=0, out=memory)
+        return State(self.position, self.origin, self.last[chosen], self.condition[chosen], memory)
 
 
 class Engine:

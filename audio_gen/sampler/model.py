@@ -7,7 +7,7 @@ clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -17,13 +17,10 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
-from audio_gen.sampler.coins import coins
-from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 
 CHUNK_SECONDS = 0.1
-
-Labels = Mapping[str, str]
 
 
 class Model:
@@ -79,24 +76,40 @@ class Model:
         return dict(self.checkpoint.card)
 
     @overload
-    def generate(self, seconds: float, *, labels: Labels | None = None, **settings: Any) -> Waveform: ...
+    def generate(  # type: ignore[overload-overlap]
+        self,
+        seconds: float,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        stream: int = 0,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        curves: Curves | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> Waveform: ...
     @overload
-    def generate(self, seconds: float, *, labels: Sequence[Labels], **settings: Any) -> list[Waveform]: ...
+    def generate(self, seconds: Each[float], **settings: Any) -> list[Waveform]: ...
     def generate(
-        self, seconds: float, *, labels: Labels | Sequence[Labels] | None = None, **settings: Any
+        self,
+        seconds: Each[float],
+        *,
+        curves: Curves | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+        **settings: Any,
     ) -> Waveform | list[Waveform]:
-        """A clip, float32 (time,). With a list of labels: a list of clips, made side by side.
+        """A clip, float32 (time,); or, where a setting is a list, a list of clips, made side by side.
 
-        Takes the settings of `stream`. Clip i of a list plays stream `stream + i`.
+        Takes the settings of `streams`. A clip of a list is the clip made alone.
         """
-        if not 0.0 < seconds < math.inf:
-            raise SettingError(
-                f"seconds must be above 0 and finite, got {seconds:g}; use stream() for endless audio"
-            )
-        if labels is None or isinstance(labels, Mapping):
-            return np.concatenate(list(self.stream(seconds, labels=labels, **settings)))
-        chunks = list(self.streams(seconds, labels=labels, **settings))
-        return list(np.concatenate(chunks, axis=1))
+        parts = parts_of(self.sample_rate, seconds, **settings)
+        if any(math.isinf(part.samples) for part in parts):
+            raise SettingError("seconds must be finite, got inf; use stream() for endless audio")
+        chunks = self._play(parts, curves, chunk_seconds)
+        clips = [np.concatenate(clip) for clip in zip(*chunks, strict=True)]
+        return clips if any(map(is_list, [seconds, *settings.values()])) else clips[0]
 
     def stream(
         self,
@@ -118,59 +131,42 @@ class Model:
         settings are equal audio, however it is chunked. See `Draw` for the settings of the draw.
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
-        draw = Draw(temperature, top_k, top_p, min_p)
-        several = self._streams(seconds, [labels or {}], draw, seed, stream, curves, chunk_seconds)
-        return (chunk[0] for chunk in several)
+        parts = parts_of(self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p)
+        return (chunk[0] for chunk in self._play(parts, curves, chunk_seconds))
 
     def streams(
         self,
-        seconds: float,
+        seconds: Each[float] = math.inf,
         *,
-        labels: Sequence[Labels],
-        seed: int = 0,
-        stream: int = 0,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
+        labels: Each[Labels] | None = None,
+        seed: Each[int] = 0,
+        stream: Each[int] = 0,
+        temperature: Each[float] = 1.0,
+        top_k: Each[int] = 0,
+        top_p: Each[float] = 1.0,
+        min_p: Each[float] = 0.0,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
-    ) -> Iterator[NDArray[np.float32]]:
-        """Like `stream` for several clips at once: chunks (clips, time)."""
-        draw = Draw(temperature, top_k, top_p, min_p)
-        return self._streams(seconds, labels, draw, seed, stream, curves, chunk_seconds)
+    ) -> Iterator[list[Waveform]]:
+        """Like `stream` for several clips side by side: a chunk of each, empty for those that have ended.
 
-    def _streams(
-        self,
-        seconds: float,
-        labels: Sequence[Labels],
-        draw: Draw,
-        seed: int,
-        stream: int,
-        curves: Curves | None,
-        chunk_seconds: float,
-    ) -> Iterator[NDArray[np.float32]]:
-        if not seconds > 0.0:
-            raise SettingError(f"seconds must be above 0, got {seconds:g}")
+        Any setting but the last two may be a list of one value per clip; what is no list goes for all of them.
+        Clip i plays stream `stream + i`, unless each clip has a seed or a stream of its own.
+        """
+        parts = parts_of(self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p)
+        return self._play(parts, curves, chunk_seconds)
+
+    def _play(
+        self, parts: Sequence[Part], curves: Curves | None, chunk_seconds: float
+    ) -> Iterator[list[Waveform]]:
+        """Checks at once, and plays when it is asked for chunks."""
         if not chunk_seconds > 0.0:
             raise SettingError(f"chunk_seconds must be above 0, got {chunk_seconds:g}")
-        if not labels:
-            raise SettingError("labels must name at least one clip")
-        voices = self.start(labels, draw, seed, range(stream, stream + len(labels)), curves)
-        total = math.inf if math.isinf(seconds) else max(1, round(seconds * self.sample_rate))
-        chunk = max(1, round(chunk_seconds * self.sample_rate))
-        return self._chunks(voices, total, chunk)
-
-    def _chunks(self, voices: Voices, total: float, chunk: int) -> Iterator[NDArray[np.float32]]:
-        while voices.position < total:
-            yield voices.next(int(min(chunk, total - voices.position)))
+        return _chunks(self.start(parts, curves), max(1, round(chunk_seconds * self.sample_rate)))
 
     def start(
         self,
-        labels: Sequence[Labels],
-        draw: Draw,
-        seed: int,
-        streams: Sequence[int],
+        parts: Sequence[Part],
         curves: Curves | None = None,
         heard: NDArray[np.floating] | None = None,
         position: int = 0,
@@ -186,39 +182,27 @@ class Model:
                 raise SettingError(
                     f"to go on at {position}, the last {needed} samples must be heard, got {known}"
                 )
-        indices = np.stack([label_indices(row, self.labels) for row in labels]).reshape(len(labels), -1)
+        rows = len(parts)
+        indices = np.stack([label_indices(part.labels, self.labels) for part in parts]).reshape(rows, -1)
         steer = self._checked(curves)
-        spread = None if steer is None else np.repeat(steer[None], len(labels), axis=0)
-        coins(seed, max(streams), 0, 0)  # refuse impossible seeds before anything is written
-        voices = Voices(
-            self.engine,
-            None,
-            self.codec,
-            draw,
-            seed,
-            streams,
-            spread,
-            position,
-            np.zeros(len(labels), np.float32),
-        )
+        spread = None if steer is None else np.repeat(steer[None], rows, axis=0)
         if heard is None or position == 0:
-            voices.state = self.engine.start(indices)
-            voices.position = 0
-            return voices
+            state, previous = self.engine.start(indices), np.zeros(rows, np.float32)
+            return Voices(self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous)
         tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
         first = position - tokens.shape[1]
         if first == 0:
-            voices.state = self.engine.start(indices)
-            self.engine.prime(voices.state, tokens, spread)
+            state = self.engine.start(indices)
+            self.engine.prime(state, tokens, spread)
         else:  # the first known token is only the one before those to be heard
-            voices.state = self.engine.start(indices, first + 1, tokens[:, 0])
-            self.engine.prime(voices.state, tokens[:, 1:], spread)
+            state = self.engine.start(indices, first + 1, tokens[:, 0])
+            self.engine.prime(state, tokens[:, 1:], spread)
         # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
         filtered = heard.shape[1] > tokens.shape[1]
-        before = heard[:, 0] if filtered else np.zeros(len(labels))
+        before = heard[:, 0] if filtered else np.zeros(rows)
         ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(tokens, before, strict=True)]
-        voices.previous = np.array(ends, np.float32)
-        return voices
+        previous = np.array(ends, np.float32)
+        return Voices(self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous)
 
     def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
         """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""
@@ -263,6 +247,16 @@ class Model:
             part = tokens[None, start : start + 4096]
             costs.append(token_bits(self.engine.logits(state, part, spread), part)[0])
         return np.concatenate(costs)
+
+
+def _chunks(voices: Voices, samples: int) -> Iterator[list[Waveform]]:
+    """Up to so many samples of every part at a time, none of those that have ended."""
+    nothing = np.zeros(0, np.float32)
+    while voices.playing:
+        chunk = [nothing] * len(voices.parts)
+        for number, waveform in voices.advance(samples):
+            chunk[number] = waveform
+        yield chunk
 
 
 def token_bits(logits: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ In float64 sums over other batch sizes differ by some 1e-16, far below what coul
 do not depend on batches or chunks either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,12 @@ class ReferenceState:
     def position(self) -> int:
         """Samples since the streams' start."""
         return self.network.position if self.network else 0
+
+    def select(self, rows: Sequence[int]) -> "ReferenceState":
+        """The state of these streams only."""
+        chosen = torch.as_tensor(list(rows))
+        network = self.network and self.network.replaced([t[:, chosen] for t in self.network.tensors()])
+        return ReferenceState(self.labels[chosen], self.last[chosen], network)
 
 
 class ReferenceEngine:
@@ -85,15 +92,15 @@ class ReferenceEngine:
         self,
         state: ReferenceState,
         coins: NDArray[np.floating],
-        draw: Draw,
+        draw: Sequence[Draw],
         curves: NDArray[Any] | None = None,
     ) -> NDArray[np.uint16]:
-        """Draw tokens (streams, time) with `coins` (streams, time)."""
+        """Draw tokens (streams, time) with `coins` (streams, time), each stream by its own `draw`."""
         tokens = np.empty(coins.shape, np.uint16)
         for time in range(coins.shape[1]):
             logits = self._step(state, state.last, curves)[:, 0].numpy()
             for stream, row in enumerate(logits):
-                tokens[stream, time] = draw_token(row, float(coins[stream, time]), draw)
+                tokens[stream, time] = draw_token(row, float(coins[stream, time]), draw[stream])
             state.last = torch.as_tensor(tokens[:, time : time + 1].astype(np.int64))
         return tokens
 

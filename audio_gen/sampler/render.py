@@ -1,6 +1,5 @@
 """Takes to files: streamed as they are made, side by side, and resumable from nothing but the files."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from audio_gen.audio.files import is_pipe
 from audio_gen.errors import AudioFileError, OutputError
 from audio_gen.interrupts import uninterrupted
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
+from audio_gen.sampler.parts import Part, samples_of
 from audio_gen.sampler.take import Take
 from audio_gen.sampler.voices import Curves, Voices
 
@@ -39,7 +39,7 @@ def render(
     resume: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write each take to its output (a path, or "-"); takes share their length, seed and draw.
+    """Write each take to its output (a path, or "-"), side by side; a file is finished when its take ends.
 
     With `resume`, what a file holds already stays and the rest follows as if it had never stopped: decoded
     samples encode back to their tokens, and coins depend on the position alone. Files that are complete are
@@ -49,12 +49,12 @@ def render(
     bits = bits or model.codec.pcm_bits
     pairs = list(zip(takes, outputs, strict=True))
     for take, output in pairs:
-        model.start([take.labels], take.draw, take.seed, [take.stream], curves)  # refuses what it cannot play
+        model.start([_part(model, take)], curves)  # refuses what it cannot play
         if resume:
             _check_resumable(model, take, output, format, bits)
         elif not force and output != "-" and Path(output).exists() and not is_pipe(Path(output)):
             raise OutputError(f"{output}: exists; use --force to overwrite it or --resume to continue it")
-    due = [pair for pair in pairs if not resume or samples_in(pair[1]) < _length(model, pair[0])]
+    due = [pair for pair in pairs if not resume or samples_in(pair[1]) < _part(model, pair[0]).samples]
     clipped = 0
     for first in range(0, len(due), ROWS):
         with ExitStack() as stack:
@@ -114,45 +114,39 @@ class _Running:
     """The last sample as it was made, which de-emphasis goes on from; None if clipping has lost it."""
 
 
-def _length(model: Model, take: Take) -> float:
-    """Samples of the whole take."""
-    return math.inf if take.seconds is None else max(1, round(take.seconds * model.sample_rate))
+def _part(model: Model, take: Take) -> Part:
+    """What the model is to play."""
+    return Part(take.labels, take.seed, take.stream, take.draw, samples_of(take.seconds, model.sample_rate))
 
 
 def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell: Progress) -> None:
     """Finish all files: those that stand at one position go side by side, whoever is furthest behind goes first."""
-    if not running:
-        return
-    total = _length(model, running[0].take)
     chunk = max(1, round(CHUNK_SECONDS * model.sample_rate))
     groups: dict[int, list[_Running]] = {}
     for file in running:
         groups.setdefault(file.writer.samples_written, []).append(file)
     choirs = [(_voices(model, files, curves, at, chunk), files) for at, files in groups.items()]
-    while True:
+    while choirs := [choir for choir in choirs if choir[0].playing]:
         voices, files = min(choirs, key=lambda choir: choir[0].position)
-        if voices.position >= total:
-            return
-        waveforms = voices.next(int(min(chunk, total - voices.position)))
+        made = voices.advance(chunk)
         with uninterrupted():
-            for file, waveform in zip(files, waveforms, strict=True):
-                file.writer.write(waveform)
-        tell(waveforms.size)
+            for number, waveform in made:
+                files[number].writer.write(waveform)
+        tell(sum(waveform.size for _, waveform in made))
 
 
 def _voices(
     model: Model, files: Sequence[_Running], curves: Curves | None, position: int, chunk: int
 ) -> Voices:
     """Streams that stand at `position`, having heard what their files hold."""
-    take = files[0].take
-    labels, streams = [file.take.labels for file in files], [file.take.stream for file in files]
+    parts = [_part(model, file.take) for file in files]
     kept = [(file.heard, file.memory) for file in files]
     heard = [waveform for waveform, memory in kept if waveform is not None and memory is not None]
     if len(heard) == len(files):
-        voices = model.start(labels, take.draw, take.seed, streams, curves, np.stack(heard), position)
+        voices = model.start(parts, curves, np.stack(heard), position)
         voices.previous = np.array([memory for _, memory in kept], np.float32)
         return voices
-    voices = model.start(labels, take.draw, take.seed, streams, curves)
+    voices = model.start(parts, curves)
     while voices.position < position:  # where the files do not tell what was made, make it again
         voices.next(min(chunk, position - voices.position))
     return voices

@@ -2,16 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.codec import Codec
+from audio_gen.codec import Codec, Waveform
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.parts import Part
 
 Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
+
+
+class EngineState(Protocol):
+    """Streams of an engine that advance together."""
+
+    def select(self, rows: Sequence[int]) -> Self: ...
 
 
 class SamplingEngine(Protocol):
@@ -22,7 +29,7 @@ class SamplingEngine(Protocol):
     ) -> Any: ...
     def prime(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> None: ...
     def sample(
-        self, state: Any, coins: NDArray[Any], draw: Draw, curves: NDArray[Any] | None = None
+        self, state: Any, coins: NDArray[Any], draw: Sequence[Draw], curves: NDArray[Any] | None = None
     ) -> NDArray[np.uint16]: ...
     def logits(
         self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None
@@ -31,27 +38,50 @@ class SamplingEngine(Protocol):
 
 @dataclass
 class Voices:
-    """Running streams: one row per clip, advancing together."""
+    """Running streams: one row per part that has not ended, advancing together."""
 
     engine: SamplingEngine
-    state: Any
+    state: EngineState
     codec: Codec
-    draw: Draw
-    seed: int
-    streams: Sequence[int]
+    parts: Sequence[Part]
+    playing: list[int]
+    """Which of the parts the rows are."""
     curves: NDArray[np.float32] | None
     """(rows, frames, curve channels)"""
     position: int
     previous: NDArray[np.float32]
     """(rows,) last decoded sample of each."""
 
+    def advance(self, most: int) -> list[tuple[int, Waveform]]:
+        """The next samples, at most so many, of every part that plays, beside its number.
+
+        None is made beyond the end of a part: one that has ended leaves, and the others go on unchanged.
+        """
+        numbers, ends = self.playing, [self.parts[number].samples for number in self.playing]
+        samples = int(min(most, min(ends) - self.position))
+        waveforms = self.next(samples) if samples > 0 else np.zeros((len(ends), 0), np.float32)
+        self._keep([row for row, end in enumerate(ends) if end > self.position])
+        return list(zip(numbers, waveforms, strict=True))
+
     def next(self, samples: int) -> NDArray[np.float32]:
-        """The next waveform (rows, samples) of every stream."""
-        tossed = np.stack([coins(self.seed, stream, self.position, samples) for stream in self.streams])
-        tokens = self.engine.sample(self.state, tossed, self.draw, self.curves)
+        """The next waveform (rows, samples) of every row, wherever its part ends."""
+        parts = [self.parts[number] for number in self.playing]
+        tossed = np.stack([coins(part.seed, part.stream, self.position, samples) for part in parts])
+        tokens = self.engine.sample(self.state, tossed, [part.draw for part in parts], self.curves)
         waveforms = np.stack(
             [self.codec.decode(row, float(before)) for row, before in zip(tokens, self.previous, strict=True)]
         )
         self.position += samples
         self.previous = waveforms[:, -1]
         return waveforms
+
+    def _keep(self, rows: list[int]) -> None:
+        """Go on with these rows only."""
+        if len(rows) == len(self.playing):
+            return
+        self.playing = [self.playing[row] for row in rows]
+        self.previous = self.previous[rows]
+        if rows:
+            self.state = self.state.select(rows)
+        if self.curves is not None:
+            self.curves = self.curves[rows]
