@@ -448,6 +448,10 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
 
 /* ---- One call ---- */
 
+#ifndef SAMPLE_DRAWN
+#define SAMPLE_DRAWN(at) ((void)0) /* a benchmark may want to know when */
+#endif
+
 /* How many samples the next block holds: one when drawing, else as many as fit and share one curve frame. */
 static int32_t block_samples(const Block *block, int64_t step) {
     const Work *work = block->work;
@@ -479,6 +483,7 @@ static int32_t run_group(Block *block) {
             const int32_t token = draw_token(logits, levels, &work->draws[stream], work->coins[at]);
             if (token < 0) return ENGINE_NOT_FINITE;
             work->drawn[at] = work->last[stream] = (uint16_t)token;
+            SAMPLE_DRAWN(at);
         }
         step += samples;
     }
