@@ -1,121 +1,243 @@
-"""How fast the compiled engine is: `python -m benchmarks.engine`, on one core: `taskset -c 1`.
+"""How fast the compiled engine is, on one core: `taskset -c 1 python -m benchmarks.engine --save FILE`.
 
-Rounds visit all rows by turns and measure the limits of the core beside them; shown are medians, with half the
-distance between quartiles. The limits are the best ones seen in any round: "roof" is the speed of reading the
-network's weights from where they lie, divided by the bytes that one sample needs if it reads every weight it
-uses once; "FMA peak" the speed of multiply-accumulates in registers.
+Every network, precision and number of streams, and two PyTorch steps of the same networks, visited by turns in one
+process, the limits of the core measured beside them. Shown are medians of processor time; "±" is half the distance
+between quartiles. What can be reached at most is the smaller one of
+
+    reading:      the weights that one sample multiplies, each read once for all streams, at the speed of reading
+                  as many bytes as compete for the cache with them;
+    arithmetic:   the multiply-accumulates of one sample, at the speed of that precision's in registers.
+
+A single stream may pass the first one, since what is known of later samples is worked out for several at once.
+Then the accuracy of every precision (against the PyTorch network in float64), and the gaps between the samples of
+a single stream. `--quick` visits fewer rows, fewer times.
 """
 
 import argparse
-import ctypes
-import subprocess
+import datetime
+import json
+import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
+from audio_gen import __version__
 from audio_gen.engine import Engine
-from audio_gen.engine.build import find_compiler
-from audio_gen.engine.pack import aligned, pack, tensor_shapes
 from audio_gen.sampler import Draw
 from audio_gen.shape import NetworkShape
+from benchmarks.gaps import clocked_library
+from benchmarks.gaps import measure as measure_gaps
+from benchmarks.limits import BYTES, Limits, hardware, processor_seconds
+from benchmarks.networks import (
+    NETWORKS,
+    Tensors,
+    compiled,
+    errors,
+    random_tensors,
+    random_tokens,
+    reading,
+    reference_logits,
+)
+from benchmarks.peers import LeanStep, ModuleStep, Step
 
-NETWORKS = {
-    "tiny": NetworkShape(256, (20,), (32,), skip_channels=64, head_channels=64),
-    "small": NetworkShape(256, (20,), (64,), skip_channels=128, head_channels=128),
-    "base": NetworkShape(256, (30,), (64,), skip_channels=256, head_channels=256),
-    "large": NetworkShape(256, (30,), (128,), skip_channels=256, head_channels=256),
-    "tiers": NetworkShape(256, (4, 6, 7), (64, 128, 256), (4, 4), head_channels=256),
-    "tiers-4": NetworkShape(256, (4, 6, 7, 7), (64, 96, 160, 192), (4, 4, 4), head_channels=256),
-}
-"""The classic shapes (layers, residual, skip channels) and the tiered ones."""
-
-
-class Limits:
-    """The core's measured limits."""
-
-    def __init__(self, folder: Path) -> None:
-        compiler = find_compiler()
-        assert compiler is not None
-        target = folder / "limits.so"
-        source = Path(__file__).with_name("limits.c")
-        flags = ["-O3", "-march=native", "-mprefer-vector-width=512", "-funroll-loops", "-shared", "-fPIC"]
-        subprocess.run([*compiler, *flags, str(source), "-o", str(target)], check=True)
-        self._library = ctypes.CDLL(str(target))
-        self._library.read_stream.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32]
-        self._library.multiply_accumulate.argtypes = [ctypes.c_int64]
-
-    def bytes_per_second(self, data: NDArray[np.float32]) -> float:
-        """Reading `data` again and again."""
-        repeats = max(2, int(2e8 // data.nbytes))
-        self._library.read_stream(data.ctypes.data, data.size // 128 * 128, 1)
-        seconds = _timed(lambda: self._library.read_stream(data.ctypes.data, data.size // 128 * 128, repeats))
-        return data.nbytes * repeats / seconds
-
-    def macs_per_second(self) -> float:
-        """Fused multiply-accumulates of floats."""
-        repeats = 3_000_000
-        return (
-            16 * self._library.lanes() * repeats / _timed(lambda: self._library.multiply_accumulate(repeats))
-        )
+PEERS: dict[str, type[Step]] = {"modules": ModuleStep, "lean": LeanStep}
+STREAMS = [1, 2, 4, 8, 16, 32]
+CHECKED = 1500
+"""Samples whose logits are compared."""
 
 
 @dataclass
 class Row:
-    """One network, instruction set and number of streams."""
+    """Something that makes samples."""
 
-    name: str
-    engine: Engine
+    network: str
+    kind: str
+    """A precision, or a PyTorch step."""
     streams: int
-    weights: NDArray[np.float32]
-    bytes_per_sample: float
-    macs_per_sample: float
-    prime: bool = False
+    make: Callable[[int], object]
+    """Makes so many samples of every stream."""
     speeds: list[float] = field(default_factory=list)
-    roofs: list[float] = field(default_factory=list)
-    peaks: list[float] = field(default_factory=list)
+    """Samples per second, over all streams."""
 
-    def measure(self, seconds: float) -> float:
-        """Samples per second, over all streams."""
-        state = self.engine.start(np.zeros((self.streams, 0), int))
-        generator = np.random.default_rng(0)
-        steps = 64 if not self.speeds else max(16, int(self.speeds[-1] * seconds / self.streams))
-        coins = generator.random((self.streams, steps), np.float32)
-        tokens = generator.integers(0, 256, coins.shape).astype(np.uint16)
-
-        def work() -> None:
-            if self.prime:
-                self.engine.prime(state, tokens)
-            else:
-                self.engine.sample(state, coins, Draw())
-
-        work()
-        return coins.size / _timed(work)
+    def measure(self, seconds: float) -> None:
+        steps = max(16, int(statistics.median(self.speeds) * seconds / self.streams)) if self.speeds else 64
+        self.make(max(8, steps // 4))
+        self.speeds.append(steps * self.streams / processor_seconds(lambda: self.make(steps)))
 
 
-def _timed(work: Callable[[], object]) -> float:
-    """Seconds of processor time that `work` takes in this thread: other processes' turns do not count."""
-    start = time.thread_time()
-    work()
-    return time.thread_time() - start
+def engine_row(name: str, precision: str, engine: Engine, streams: int) -> Row:
+    state = engine.start(np.zeros((streams, 0), int))
+    coins = np.random.default_rng(0).random((streams, 1 << 18 if streams == 1 else 1 << 15), np.float32)
+    return Row(name, precision, streams, lambda steps: engine.sample(state, coins[:, :steps], Draw()))
 
 
-def random_tensors(shape: NetworkShape) -> dict[str, NDArray[np.float32]]:
-    generator = np.random.default_rng(0)
+def peer_row(name: str, kind: str, step: Step) -> Row:
+    coins = np.random.default_rng(0).random(1 << 16).tolist()
+
+    def make(steps: int) -> None:
+        for coin in coins[:steps]:
+            step.draw(coin)
+
+    return Row(name, kind, 1, make)
+
+
+def accuracy(
+    shape: NetworkShape, tensors: Tensors, engines: dict[str, Engine], peers: dict[str, Step]
+) -> dict[str, Any]:
+    """Errors of every precision; and that the PyTorch steps compute this network at all."""
+    tokens = random_tokens(shape, 1, CHECKED)
+    reference = reference_logits(shape, tensors, tokens)
+    for kind, step in peers.items():
+        for time in range(100):
+            before = step.feed(int(tokens[0, time]))
+            if (worst := np.abs(before.numpy() - reference[time]).max()) > 1e-3:
+                raise SystemExit(f"{kind}: logits of sample {time} are {worst:g} off; not the same network")
     return {
-        name: (generator.standard_normal(size) / np.sqrt(size[-1])).astype(np.float32)
-        for name, size in tensor_shapes(shape).items()
+        precision: errors(engine.logits(engine.start(np.zeros((1, 0), int)), tokens)[0], reference)
+        for precision, engine in engines.items()
     }
 
 
-def _text(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]) * scale
-    return f"{middle:.{digits}f} ± {(high - low) / 2:.{digits}f}"
+def measure(arguments: argparse.Namespace, limits: Limits, folder: Path) -> dict[str, Any]:
+    """Everything, as plain JSON types."""
+    rows: list[Row] = []
+    found: dict[str, Any] = {}
+    isa = ""
+    for name in arguments.networks:
+        tell(f"preparing {name}")
+        shape = NETWORKS[name]
+        tensors = random_tensors(shape)
+        engines = {precision: compiled(shape, tensors, precision) for precision in arguments.precisions}
+        peers = {kind: step(shape, tensors) for kind, step in PEERS.items()}
+        found[name] = {
+            "shape": shape.to_dict(),
+            "macs_per_sample": round(shape.macs_per_sample),
+            "errors": accuracy(shape, tensors, engines, peers),
+            "gaps": {},
+        }
+        for precision, engine in engines.items():
+            isa = engine.isa
+            rows += [engine_row(name, precision, engine, streams) for streams in arguments.streams]
+        rows += [peer_row(name, kind, step) for kind, step in peers.items()]
+        with clocked_library(folder) as library:
+            for precision in arguments.precisions:
+                engine = compiled(shape, tensors, precision)
+                found[name]["gaps"][precision] = measure_gaps(engine, library)
+    speeds, arithmetic = visit(rows, arguments, limits)
+    return {
+        "version": 1,
+        "audio_gen": __version__,
+        "hardware": hardware(),
+        "date": datetime.date.today().isoformat(),
+        "quick": arguments.quick,
+        "isa": isa,
+        "torch": torch.__version__,
+        "limits": {
+            "multiply_accumulates_per_second": {kind: round(best) for kind, best in arithmetic.items()},
+            "bytes_per_second": {size: round(best) for size, best in sorted(speeds.items())},
+        },
+        "networks": found,
+        "rows": [describe(row, rows, speeds, arithmetic) for row in rows],
+    }
+
+
+def visit(
+    rows: list[Row], arguments: argparse.Namespace, limits: Limits
+) -> tuple[dict[int, float], dict[str, float]]:
+    """Measure all rows by turns, and between them the limits: the best bytes/s by footprint and MAC/s by precision."""
+    sizes = {
+        size: 0.0
+        for name in arguments.networks
+        for precision in arguments.precisions
+        for _, size in reading(NETWORKS[name], BYTES[precision])
+    }
+    arithmetic = dict.fromkeys(arguments.precisions, 0.0)
+    for row in [*rows, *rows]:  # to learn how many samples fit the time
+        row.measure(arguments.seconds / 4)
+    for row in rows:
+        row.speeds = row.speeds[-1:]
+    for number in range(arguments.rounds):
+        tell(f"round {number + 1} of {arguments.rounds}")
+        for name in arguments.networks:
+            for row in rows:
+                if row.network == name:
+                    row.measure(arguments.seconds)
+            for precision in arguments.precisions:
+                arithmetic[precision] = max(arithmetic[precision], limits.macs_per_second(precision))
+        for size in sizes:
+            sizes[size] = max(sizes[size], limits.bytes_per_second(size))
+    for row in rows:
+        del row.speeds[0]
+    return sizes, arithmetic
+
+
+def describe(
+    row: Row, rows: list[Row], speeds: dict[int, float], arithmetic: dict[str, float]
+) -> dict[str, Any]:
+    """What is kept of a row."""
+    low, middle, high = np.quantile(row.speeds, [0.25, 0.5, 0.75])
+    plain = {"network": row.network, "kind": row.kind, "streams": row.streams}
+    plain |= {"samples_per_second": round(middle, 1), "spread": round((high - low) / 2, 1)}
+    if row.kind in PEERS:
+        return plain
+    shape = NETWORKS[row.network]
+    seconds = sum(needed / speeds[size] for needed, size in reading(shape, BYTES[row.kind]))
+    plain |= {
+        "of_reading": round(middle * seconds / row.streams, 4),
+        "of_arithmetic": round(middle * shape.macs_per_sample / arithmetic[row.kind], 4),
+    }
+    if row.streams == 1:
+        for kind in PEERS:
+            (peer,) = (other for other in rows if (other.network, other.kind) == (row.network, kind))
+            ratios = np.array(row.speeds) / np.array(peer.speeds)  # of one round
+            plain[f"over_{kind}"] = round(float(np.median(ratios)), 1)
+    return plain
+
+
+def report(result: dict[str, Any]) -> str:
+    """Two tables."""
+    heads = [
+        "network",
+        "kind",
+        "streams",
+        "1000 samples/s",
+        "% reading",
+        "% arithmetic",
+        "× modules",
+        "× lean",
+    ]
+    lines = [f"{result['hardware']}, {result['isa']}, {result['date']}", "", _line(heads)]
+    for row in result["rows"]:
+        speed = f"{row['samples_per_second'] / 1000:.2f} ± {row['spread'] / 1000:.2f}"
+        shares = [f"{100 * row[key]:.0f}" if key in row else "" for key in ("of_reading", "of_arithmetic")]
+        ratios = [f"{row[key]:.1f}" if key in row else "" for key in ("over_modules", "over_lean")]
+        lines.append(_line([row["network"], row["kind"], row["streams"], speed, *shares, *ratios]))
+    lines += [
+        "",
+        _line(["network", "kind", "logits off", "KL, bits", "gap, ms", "99.9 %", "worst", "phase", "seen"]),
+    ]
+    for name, network in result["networks"].items():
+        for kind, error in network["errors"].items():
+            gap = network["gaps"][kind]
+            errors = [f"{error['logits']:.2g}", f"{error['kl_bits']:.2g}"]
+            gaps = [f"{gap[key]:.4f}" for key in ("median_ms", "p999_ms", "worst_ms")]
+            phase = f"{gap['worst_phase']}/{gap['period']}"
+            lines.append(_line([name, kind, *errors, *gaps, phase, f"{gap['seen_ms']:.4f}"]))
+    return "\n".join(lines)
+
+
+def _line(cells: list[Any]) -> str:
+    return f"{cells[0]:12} " + " ".join(f"{cell!s:>15}" for cell in cells[1:])
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -123,45 +245,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--streams", nargs="+", type=int, default=[1])
-    parser.add_argument("--isas", nargs="+", default=[""], help="instruction sets; default: the best one")
-    parser.add_argument("--prime", action="store_true", help="measure feeding known tokens as well")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.1, help="per row and round")
+    parser.add_argument("--precisions", nargs="+", default=list(BYTES), choices=BYTES)
+    parser.add_argument("--streams", nargs="+", type=int, help="default: 1 2 4 8 16 32; quick: 1 8 32")
+    parser.add_argument("--rounds", type=int, help="default: 9; quick: 5")
+    parser.add_argument("--seconds", type=float, help="per row and round; default: 0.2, quick: 0.05")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--save", type=Path, help="write everything here too, as JSON")
     arguments = parser.parse_args()
-    rows = []
-    for name in arguments.networks:
-        shape = NETWORKS[name]
-        tensors = random_tensors(shape)
-        weights = aligned(pack(shape, tensors).size // 128 * 128)
-        for isa in arguments.isas:
-            engine = Engine(shape, tensors, isa=isa or None)
-            for streams in arguments.streams:
-                for prime in [False, True] if arguments.prime else [False]:
-                    sizes = weights, 4.0 * shape.macs_per_sample, shape.macs_per_sample
-                    rows.append(Row(name, engine, streams, *sizes, prime))
+    quick = arguments.quick
+    arguments.streams = arguments.streams or ([1, 8, 32] if quick else STREAMS)
+    arguments.rounds = arguments.rounds or (5 if quick else 9)
+    arguments.seconds = arguments.seconds or (0.05 if quick else 0.2)
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        limits = Limits(Path(folder))
-        for row in [*rows, *rows]:  # to learn how many samples fit the time
-            row.speeds.append(row.measure(arguments.seconds))
-        for _ in range(arguments.rounds):
-            for row in rows:
-                row.speeds.append(row.measure(arguments.seconds))
-                row.roofs.append(limits.bytes_per_second(row.weights) / row.bytes_per_sample)
-                row.peaks.append(limits.macs_per_second())
-        for row in rows:
-            del row.speeds[:2]
-    heads = ["1000 samples/s", "% of roof", "% of FMA peak"]
-    lines = [f"{'network':8} {'isa':9} {'streams':>7} {'':6} {heads[0]:>18} {heads[1]:>14} {heads[2]:>14}"]
-    peak = max(peak for row in rows for peak in row.peaks)
-    for row in rows:
-        roof = max(other for row_ in rows if row_.name == row.name for other in row_.roofs)
-        lines.append(
-            f"{row.name:8} {row.engine.isa:9} {row.streams:7} {'prime' if row.prime else 'sample':6} "
-            f"{_text(row.speeds, 1e-3, 2):>18} {_text(row.speeds, 100 / roof):>14} "
-            f"{_text(row.speeds, 100 * row.macs_per_sample / peak):>14}"
-        )
-    sys.stdout.write("\n".join(lines) + "\n")
+        result = measure(arguments, Limits(Path(folder)), Path(folder))
+    print(report(result))
+    if arguments.save:
+        arguments.save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

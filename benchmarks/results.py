@@ -133,12 +133,30 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
-def with_table(text: str, new: str, where: str = "README.md") -> str:
+def with_table(text: str, new: str, where: str = "README.md", markers: tuple[str, str] = (BEGIN, END)) -> str:
     """`text` with what stands between the markers replaced. Raises DataError unless each is there once."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise DataError(f"{where}: needs the lines {BEGIN} and {END}, once each and in this order")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{new}\n{END}{rest.partition(END)[2]}"
+    begin, end = markers
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise DataError(f"{where}: needs the lines {begin} and {end}, once each and in this order")
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n{new}\n{end}{rest.partition(end)[2]}"
+
+
+def update_table(
+    readme: Path, new: str, remedy: str, *, check: bool = False, markers: tuple[str, str] = (BEGIN, END)
+) -> int:
+    """Put a table between its markers; with `check`, only say whether it is there. Gives an exit code."""
+    try:
+        old = readme.read_text(encoding="utf-8")
+        changed = with_table(old, new, str(readme), markers)
+        if not check:
+            readme.write_text(changed, encoding="utf-8")
+        elif changed != old:
+            print(f"{readme}: out of date; run {remedy}", file=sys.stderr)
+            return 1
+    except OSError as error:
+        raise OutputError(f"{readme}: {error.strerror}; give the file with --readme") from None
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,25 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.save is not None:
             print(save(given.save))
             return 0
-        return _update(given.readme, given.models, given.check)
+        cards = [read_card(path) for path in given.models] or default_cards()
+        return update_table(given.readme, table(cards), "python -m benchmarks.results", check=given.check)
     except AudioGenError as error:
         print(error, file=sys.stderr)
         return 1
-
-
-def _update(readme: Path, models: Sequence[Path], check: bool) -> int:
-    cards = [read_card(path) for path in models] or default_cards()
-    try:
-        old = readme.read_text(encoding="utf-8")
-        new = with_table(old, table(cards), str(readme))
-        if check:
-            if new != old:
-                print(f"{readme}: out of date; run python -m benchmarks.results", file=sys.stderr)
-            return int(new != old)
-        readme.write_text(new, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{readme}: {error.strerror}; give the file with --readme") from None
-    return 0
 
 
 if __name__ == "__main__":
