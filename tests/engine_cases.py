@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
-from networks import network_settings, random_tensors
+from networks import network_settings, random_scales, random_tensors
 from reference_network import reference_logits
 
 from audio_gen.engine import Engine
@@ -41,9 +41,10 @@ def coins_of(seed, streams, time):
 class Case:
     """A random network with tokens, labels and curves for three streams, and the reference's logits."""
 
-    def __init__(self, name):
-        self.settings = NETWORKS[name]
+    def __init__(self, name, precision="fp32"):
+        self.name, self.settings, self.precision = name, NETWORKS[name], precision
         self.tensors = random_tensors(self.settings, seed=len(name))
+        self.scales = random_scales(self.settings, seed=len(name)) if precision == "int8" else None
         self.engine = self.compiled()
         generator = np.random.default_rng(3)
         self.time = 2 * self.engine.receptive_field + 37
@@ -58,7 +59,7 @@ class Case:
             self.curves = generator.standard_normal((3, frames, channels)).astype(np.float32)
 
     def compiled(self, **options):
-        return Engine(self.settings, self.tensors, **options)
+        return Engine(self.settings, self.tensors, precision=self.precision, scales=self.scales, **options)
 
     def reference(self, row, tokens=None):
         curves = None if self.curves is None else self.curves[row]

@@ -1,6 +1,6 @@
 /* Runs the engine on a machine without Python: a file of inputs in, tokens and logits out.
 
-   The file holds, in the machine's own types: Shape; int32 streams; int64 steps; int64 curve frames; the weights;
+   The file holds, in the machine's own types: Shape; int32 precision; int32 streams; int64 steps; int64 curve frames; the weights;
    conditions (streams, condition channels padded); curves (streams, frames, channels); coins (streams, steps). */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +19,11 @@ int main(int count, char **arguments) {
     FILE *file = count == 3 ? fopen(arguments[1], "rb") : NULL;
     if (!file) return 1;
     const Shape *shape = take(file, sizeof(Shape));
+    const int32_t precision = *(int32_t *)take(file, 4);
     const int32_t streams = *(int32_t *)take(file, 4);
     const int64_t steps = *(int64_t *)take(file, 8), frames = *(int64_t *)take(file, 8);
     const size_t rows = (size_t)streams, samples = rows * (size_t)steps;
-    const float *weights = take(file, audio_gen_weight_count(shape) * sizeof(float));
+    const uint32_t *weights = take(file, audio_gen_weight_count(shape, precision) * sizeof(uint32_t));
     Work work = {.steps = steps, .streams = streams, .curve_frames = frames};
     if (shape->condition_channels) work.condition = take(file, rows * (size_t)((shape->condition_channels + 31) / 32 * 32) * 4);
     if (frames) work.curves = take(file, rows * (size_t)frames * (size_t)shape->curve_channels * 4);
@@ -33,7 +34,7 @@ int main(int count, char **arguments) {
         draws[s] = (Draw){1.0f, 1.0f, 0.0f, 0};
         last[s] = (uint16_t)(shape->levels / 2);
     }
-    Network *network = audio_gen_network(shape, weights, 0);
+    Network *network = audio_gen_network(shape, weights, precision, 0);
     if (!network) return 3;
     char *state = calloc(rows * audio_gen_state_count(network) + 16, sizeof(float));
     work.draws = draws;

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.engine.pack import tensor_shapes
+from audio_gen.engine.pack import scale_shapes, tensor_shapes
 from audio_gen.shape import NetworkShape
 
 
@@ -54,3 +54,14 @@ def random_tensors(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dic
             values *= 1.5
         tensors[name] = values.astype(np.float32)
     return tensors
+
+
+def random_scales(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Steps of int8 that suit the activations of `random_tensors`, each channel's another."""
+    shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)
+    generator = np.random.default_rng(seed)
+    scales = {}
+    for name, channels in scale_shapes(shape).items():
+        largest = 1.0 if name.endswith(".gated") else 16.0
+        scales[name] = (largest / 127.0 * generator.uniform(0.7, 1.0, channels)).astype(np.float32)
+    return scales

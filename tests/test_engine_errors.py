@@ -112,6 +112,32 @@ def test_wrong_calls_get_one_line():
     assert state.position == 0
 
 
+def test_hostile_scales_are_refused():
+    case = Case("two-tiers", "int8")
+    name = "tiers.1.layers.2.gated"
+    good = case.scales[name]
+    for steps, words in [
+        (np.where(np.arange(len(good)) == 3, np.nan, good), "from 1e-30"),
+        (good * 0, "from 1e-30"),
+        (-good, "from 1e-30"),
+        (good * np.float32(np.inf), "from 1e-30"),
+        (good * np.float32(1e-37), "from 1e-30"),
+        (good[1:], "(36,)"),
+        (good[:, None], "(36,)"),
+        (good.astype(int), "float32"),
+        (good.astype(object), "float32"),
+    ]:
+        with pytest.raises(EngineError, match=re.escape(words)) as caught:
+            Engine(case.settings, case.tensors, precision="int8", scales=case.scales | {name: steps})
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+    without = {other: steps for other, steps in case.scales.items() if other != name}
+    for scales, words in [(without, "missing"), (None, "missing"), (case.scales | {"x": good}, "no part")]:
+        with pytest.raises(EngineError, match=words):
+            Engine(case.settings, case.tensors, precision="int8", scales=scales)
+    with pytest.raises(SettingError, match="precision"):
+        Engine(case.settings, case.tensors, precision="int4")
+
+
 def test_huge_weights_end_in_an_error_not_in_noise():
     settings = network_settings([3], [16], skip_channels=8)
     tensors = {name: tensor * np.float32(1e25) for name, tensor in random_tensors(settings, 0).items()}

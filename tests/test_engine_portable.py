@@ -14,8 +14,8 @@ import pytest
 from engine_cases import NETWORKS, Case, coins_of
 
 from audio_gen.engine.binding import _c_shape
-from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler
-from audio_gen.engine.pack import pack
+from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler, kernels
+from audio_gen.engine.pack import PRECISIONS, pack
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
@@ -31,11 +31,11 @@ def zig(*arguments):
 def test_another_compiler_gives_the_same_bits(tmp_path, monkeypatch):
     library = build(tmp_path / "zig.so", compiler=zig("-mcpu=baseline"))
     monkeypatch.setattr("audio_gen.engine.engine.library_path", lambda: library)
-    others = {name: Case(name) for name in NETWORKS}
+    others = [Case(name, precision) for name in NETWORKS for precision in PRECISIONS]
     monkeypatch.undo()
     coins = coins_of(11, 3, 200)
-    for name, other in others.items():
-        case = Case(name)
+    for other in others:
+        case = Case(other.name, other.precision)
         assert np.array_equal(other.logits(), case.logits())
         assert np.array_equal(other.sample(coins), case.sample(coins))
 
@@ -44,7 +44,9 @@ def replay(case, command, folder):
     """Tokens and logits that a program made of engine_replay.c draws for the case's three streams."""
     shape, state = case.engine.shape, case.engine.start(case.labels)
     frames = 0 if case.curves is None else case.curves.shape[1]
-    parts = [np.int32(3), np.int64(STEPS), np.int64(frames), pack(shape, case.tensors)]
+    precision = np.int32(list(PRECISIONS).index(case.precision))
+    weights = pack(shape, case.tensors, case.precision, case.scales)
+    parts = [precision, np.int32(3), np.int64(STEPS), np.int64(frames), weights]
     parts += [state.condition] if shape.conditioned else []
     parts += [case.curves] if frames else []
     parts += [coins_of(1, 3, STEPS)]
@@ -59,24 +61,30 @@ def replay(case, command, folder):
 
 def check_replay(command, folder):
     for name in NETWORKS:
-        case = Case(name)
-        tokens, logits = replay(case, command, folder)
-        assert np.array_equal(tokens, case.sample(coins_of(1, 3, STEPS)))
-        assert np.array_equal(logits, case.engine.logits(case.engine.start(case.labels), tokens, case.curves))
+        for precision in PRECISIONS:
+            case = Case(name, precision)
+            engine = case.compiled(isa="baseline")
+            tokens, logits = replay(case, command, folder)
+            assert np.array_equal(tokens, case.sample(coins_of(1, 3, STEPS), engine))
+            assert np.array_equal(logits, engine.logits(engine.start(case.labels), tokens, case.curves))
 
 
 def compile_replay(program, *target):
-    sources = [str(SOURCES / "engine.c"), str(SOURCES / "library.c"), str(TESTS / "engine_replay.c")]
-    command = [*zig(*target), *FLAGS, "-DENGINE_NAME=baseline", f"-I{SOURCES}", *sources, "-o", str(program)]
-    subprocess.run(command, check=True)
+    compiler = [*zig(*target), *FLAGS, f"-I{SOURCES}"]
+    sources = [str(SOURCES / "library.c"), str(TESTS / "engine_replay.c")]
+    for name, flags in kernels("another").items():
+        sources.append(str(program.with_name(f"{name}.o")))
+        subprocess.run([*compiler, *flags, "-c", str(SOURCES / "engine.c"), "-o", sources[-1]], check=True)
+    subprocess.run([*compiler, *sources, "-o", str(program)], check=True)
 
 
 def test_arm_gives_the_same_bits(tmp_path):
-    """64-bit Arm, under user-mode emulation."""
+    """64-bit Arm, under user-mode emulation; with its dot products and without."""
     if not shutil.which("qemu-aarch64"):
         pytest.skip("needs qemu-aarch64 (Debian: qemu-user)")
-    compile_replay(tmp_path / "replay", "-target", "aarch64-linux-musl", "-static")
-    check_replay(["qemu-aarch64", str(tmp_path / "replay")], tmp_path)
+    for cpu in ("generic", "generic+dotprod"):
+        compile_replay(tmp_path / "replay", "-target", "aarch64-linux-musl", f"-mcpu={cpu}", "-static")
+        check_replay(["qemu-aarch64", str(tmp_path / "replay")], tmp_path)
 
 
 WASI = """
@@ -115,7 +123,8 @@ def test_the_sanitizers_find_nothing(tmp_path):
         "ASAN_OPTIONS": "detect_leaks=0",
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(TESTS.parent)]),
     }
-    files = [str(TESTS / name) for name in ("test_engine.py", "test_engine_draw.py", "test_engine_errors.py")]
+    names = ("test_engine.py", "test_engine_draw.py", "test_engine_errors.py", "test_engine_precisions.py")
+    files = [str(TESTS / name) for name in names]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "sanitized_engine", "-x", "-k", "not torch", *files],
         env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=False,

@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import NetworkShape
 
-VERSION = 2  # ENGINE_VERSION of engine.h
+VERSION = 3  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -60,6 +60,7 @@ class CWork(ctypes.Structure):
         ("draws", ctypes.c_void_p),
         ("drawn", ctypes.c_void_p),
         ("logits", ctypes.c_void_p),
+        ("log_probabilities", ctypes.c_void_p),
     ]
 
 
@@ -84,9 +85,9 @@ def load_library(path: Path) -> ctypes.CDLL:
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     library.audio_gen_isa.restype = ctypes.c_char_p
     library.audio_gen_weight_count.restype = size
-    library.audio_gen_weight_count.argtypes = [ctypes.POINTER(CShape)]
+    library.audio_gen_weight_count.argtypes = [ctypes.POINTER(CShape), ctypes.c_int32]
     library.audio_gen_network.restype = pointer
-    library.audio_gen_network.argtypes = [ctypes.POINTER(CShape), pointer, ctypes.c_int32]
+    library.audio_gen_network.argtypes = [ctypes.POINTER(CShape), pointer, ctypes.c_int32, ctypes.c_int32]
     library.audio_gen_free.argtypes = [pointer]
     library.audio_gen_free.restype = None
     library.audio_gen_state_count.restype = size
@@ -122,16 +123,20 @@ class CNetwork:
     """A network inside the library. Keeps the packed weights alive."""
 
     def __init__(
-        self, library: ctypes.CDLL, shape: NetworkShape, weights: NDArray[np.float32], isa: int
+        self, library: ctypes.CDLL, shape: NetworkShape, weights: NDArray[np.uint32], precision: int, isa: int
     ) -> None:
+        """`precision`: its place in engine.h; `weights` are packed for it."""
         self._library, self._weights, self._handle = library, weights, None
         c_shape = _c_shape(shape)
-        wanted = library.audio_gen_weight_count(ctypes.byref(c_shape))
+        wanted = library.audio_gen_weight_count(ctypes.byref(c_shape), precision)
         if wanted != weights.size:
-            raise EngineError(f"engine reads {wanted} weights, the packing has {weights.size}; {REMEDY}")
-        self._handle = library.audio_gen_network(ctypes.byref(c_shape), weights.ctypes.data, isa)
+            raise EngineError(
+                f"engine reads {wanted} words of weights, the packing has {weights.size}; {REMEDY}"
+            )
+        self._handle = library.audio_gen_network(ctypes.byref(c_shape), weights.ctypes.data, precision, isa)
         if not self._handle:
             raise MemoryError("the engine's network")
+        self.weight_bytes = weights.nbytes
         self.state_count: int = library.audio_gen_state_count(self._handle)
 
     def __del__(self) -> None:

@@ -17,18 +17,16 @@ SOURCES = Path(__file__).resolve().parent
 SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
 
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
+_AVX512 = [*(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
 ISA_FLAGS = {
-    "avx512": [
-        "-mavx512f",
-        "-mavx512bw",
-        "-mavx512cd",
-        "-mavx512dq",
-        "-mavx512vl",
-        "-mprefer-vector-width=512",
-    ],
+    "avx512bf16": [*_AVX512, "-mavx512bf16"],
+    "avx512vnni": [*_AVX512, "-mavx512vnni"],
+    "avx512": _AVX512,
     "avx2": ["-mavx2"],
     "baseline": [],
 }
+WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}
+_ONLY_FOR = {"avx512bf16": "bf16", "avx512vnni": "int8"}  # other precisions gain nothing from them
 
 
 class BuildError(Exception):
@@ -52,9 +50,17 @@ def find_compiler() -> list[str] | None:
     return None
 
 
-def isas(machine: str) -> list[str]:
-    """Instruction sets that the library for `machine` is compiled for."""
-    return list(ISA_FLAGS) if machine.lower() in ("x86_64", "amd64") else ["baseline"]
+def kernels(machine: str) -> dict[str, list[str]]:
+    """The compilations of engine.c that the library for `machine` holds: name and flags of each."""
+    isas = list(ISA_FLAGS) if machine.lower() in ("x86_64", "amd64") else ["baseline"]
+    return {
+        f"{precision}_{isa}": [
+            *ISA_FLAGS[isa], f"-DENGINE_NAME={precision}_{isa}", f"-DWEIGHT_BITS={bits}"
+        ]
+        for isa in isas
+        for precision, bits in WEIGHT_BITS.items()
+        if _ONLY_FOR.get(isa, precision) == precision
+    }  # fmt: skip
 
 
 def build(
@@ -78,10 +84,9 @@ def build(
     common = [*FLAGS, *([] if system == "win32" else ["-fPIC"]), *(flags or [])]
     with tempfile.TemporaryDirectory() as folder:
         objects = []
-        for isa in isas(machine or platform.machine()):
-            target = Path(folder) / f"{isa}.o"
-            source = [*ISA_FLAGS[isa], f"-DENGINE_NAME={isa}", "-c", str(SOURCES / "engine.c")]
-            _run([*compiler, *common, *source, "-o", str(target)])
+        for name, chosen in kernels(machine or platform.machine()).items():
+            target = Path(folder) / f"{name}.o"
+            _run([*compiler, *common, *chosen, "-c", str(SOURCES / "engine.c"), "-o", str(target)])
             objects.append(str(target))
         library = Path(folder) / library_name(system)
         _run([*compiler, *common, "-shared", str(SOURCES / "library.c"), *objects, "-o", str(library)])

@@ -1,123 +1,17 @@
-/* The network, sample by sample or in blocks of known samples, and the draw.
+/* The network, sample by sample or in blocks of known samples.
 
-   Compiled once per instruction set (ENGINE_NAME is the suffix); all of them give the same bits: only IEEE additions,
-   products and quotients in a fixed order, no contraction, and an exponential of our own. A block of work has one row
-   per (stream, frame); drawing makes blocks of one frame, priming of many, through the same code. */
+   Compiled per instruction set and precision (ENGINE_NAME is the symbol, WEIGHT_BITS the precision). All instruction
+   sets give the same bits: only IEEE additions, products and quotients in a fixed order, no contraction, and an
+   exponential of our own (dot products of bfloat16 excepted). A block of work has one row per (stream, frame);
+   drawing makes blocks of one frame, priming of many, through the same code.
+
+   Vectors that a product reads are *inputs*: float32 as they are, or narrowed (see inputs.h). A pointer to inputs
+   is a pointer to their first word, whatever it holds. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine.h"
+#include "draw.h"
 #include "matrix.h"
-
-/* ---- The draw ---- */
-
-enum { GROUP = 16 }; /* tokens whose weights are summed as a tree */
-
-/* The sum of 16 weights, as a tree. */
-INLINE float sum16(const float *w) {
-    float s[8];
-    for (int i = 0; i < 8; i++) s[i] = w[i] + w[i + 8];
-    for (int i = 0; i < 4; i++) s[i] += s[i + 4];
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
-
-static float sum_weights(const float *w, int32_t levels) {
-    float total = 0.0f;
-    for (int32_t i = 0; i < levels; i += GROUP) total += sum16(w + i);
-    return total;
-}
-
-/* Larger weight first, then lower index: the order of these keys, descending. */
-INLINE uint64_t rank_key(float weight, int32_t index) {
-    union { float value; uint32_t bits; } number = {weight};
-    return (uint64_t)number.bits << 32 | (uint32_t)(MAX_LEVELS - index);
-}
-
-static void sift_down(uint64_t *heap, int32_t count, int32_t parent) {
-    const uint64_t key = heap[parent];
-    for (int32_t child; (child = 2 * parent + 1) < count; parent = child) {
-        if (child + 1 < count && heap[child + 1] > heap[child]) child++;
-        if (heap[child] <= key) break;
-        heap[parent] = heap[child];
-    }
-    heap[parent] = key;
-}
-
-/* Zero all weights but the largest ones: at most `most` of them, and no more than reach the sum `enough`. */
-static void keep_largest(float *w, int32_t levels, int32_t most, float enough) {
-    uint64_t heap[MAX_LEVELS];
-    int32_t count = 0;
-    for (int32_t i = 0; i < levels; i++) {
-        if (w[i] > 0.0f) heap[count++] = rank_key(w[i], i);
-        w[i] = 0.0f;
-    }
-    for (int32_t i = count / 2 - 1; i >= 0; i--) sift_down(heap, count, i);
-    float sum = 0.0f;
-    for (int32_t kept = 0; kept < most && count > 0 && !(kept > 0 && sum >= enough); kept++) {
-        union { uint32_t bits; float value; } number = {(uint32_t)(heap[0] >> 32)};
-        w[MAX_LEVELS - (int32_t)(uint32_t)heap[0]] = number.value;
-        sum += number.value;
-        heap[0] = heap[--count];
-        sift_down(heap, count, 0);
-    }
-}
-
-/* The first index whose cumulative weight exceeds coin * total. */
-static int32_t pick(const float *w, int32_t levels, float coin) {
-    const float target = coin * sum_weights(w, levels);
-    float before = 0.0f;
-    int32_t block = 0, kept = -1;
-    for (; block + GROUP < levels; block += GROUP) {
-        const float after = before + sum16(w + block);
-        if (after > target) break;
-        before = after;
-    }
-    for (int32_t i = block; i < block + GROUP; i++) {
-        if (w[i] <= 0.0f) continue;
-        kept = i;
-        before += w[i];
-        if (before > target) return i;
-    }
-    if (kept >= 0) return kept; /* rounding left none: the last one kept */
-    for (kept = levels - 1; kept > 0 && w[kept] <= 0.0f; kept--) {}
-    return kept;
-}
-
-/* One token from the logits (64-byte aligned) and a coin in [0, 1); -1 if a logit is not finite. */
-static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw, float coin) {
-    float lane[GROUP];
-    _Alignas(64) float w[MAX_LEVELS];
-    int32_t strange[GROUP] = {0};
-    for (int32_t i = 0; i < GROUP; i++) lane[i] = logits[i];
-    for (int32_t block = 0; block < levels; block += GROUP) {
-        for (int32_t i = 0; i < GROUP; i++) {
-            const float logit = logits[block + i];
-            lane[i] = logit > lane[i] ? logit : lane[i];
-            strange[i] |= !(logit - logit == 0.0f);
-        }
-    }
-    float max = lane[0];
-    for (int32_t i = 0; i < GROUP; i++) {
-        if (strange[i]) return -1;
-        if (lane[i] > max) max = lane[i];
-    }
-    if (draw->temperature == 0.0f) {
-        int32_t best = 0;
-        while (logits[best] < max) best++;
-        return best;
-    }
-    float scale = 1.44269504f / draw->temperature; /* log2(e) / temperature */
-    scale = scale < 1e30f ? scale : 1e30f;
-    for (int32_t i = 0; i < levels; i += LANES) {
-        store(w + i, exp2_vec(larger((load(logits + i) - max) * scale, all(-126.0f))));
-    }
-    if (draw->top_k > 0 && draw->top_k < levels) keep_largest(w, levels, draw->top_k, 1e30f);
-    if (draw->min_p > 0.0f) {
-        for (int32_t i = 0; i < levels; i++) w[i] = w[i] >= draw->min_p ? w[i] : 0.0f;
-    }
-    if (draw->top_p < 1.0f) keep_largest(w, levels, levels, draw->top_p * sum_weights(w, levels));
-    return pick(w, levels, coin);
-}
 
 /* ---- The network ---- */
 
@@ -135,8 +29,10 @@ typedef struct {
     int64_t frame[MAX_TIERS];      /* first frame of each tier in the block */
     int32_t frames[MAX_TIERS];     /* frames of each tier in the block */
     float *a[MAX_TIERS];           /* (rows, C_k): residual stream of each tier */
-    float *h[2];                   /* (rows, C): gated outputs of this layer and the one before */
-    float *skip, *hidden, *logits; /* (rows, ...) */
+    float *x[MAX_TIERS];           /* inputs: the same for the product that reads it next (float32: the same memory) */
+    float *h[2];                   /* inputs (rows, C): gated outputs of this layer and the one before */
+    float *skip, *logits;          /* (rows, ...) */
+    float *summed, *hidden;        /* inputs (rows, ...): of the head's two layers */
     float *condition;              /* (streams, D) */
     Ahead *ahead;                  /* (layers), or null: nothing is worked out ahead */
     float *ahead_z;                /* per layer (frames, streams, 2 C) */
@@ -147,9 +43,17 @@ INLINE float *state_of(const Block *block, int32_t stream) {
     return block->work->state + (size_t)(block->first_stream + stream) * block->network->state_count;
 }
 
-INLINE float *row_of(const Block *block, int32_t tier, int32_t stream, int32_t frame) {
-    const size_t row = (size_t)stream * (size_t)block->frames[tier] + (size_t)frame;
-    return block->a[tier] + row * (size_t)block->network->tiers[tier].padded;
+INLINE size_t row_of(const Block *block, int32_t tier, int32_t stream, int32_t frame) {
+    return (size_t)stream * (size_t)block->frames[tier] + (size_t)frame;
+}
+
+/* The residual stream of one row of a tier; the same as inputs. */
+INLINE float *stream_row(const Block *block, int32_t tier, int32_t stream, int32_t frame) {
+    return block->a[tier] + row_of(block, tier, stream, frame) * (size_t)block->network->tiers[tier].padded;
+}
+
+INLINE float *input_row(const Block *block, int32_t tier, int32_t stream, int32_t frame) {
+    return block->x[tier] + row_of(block, tier, stream, frame) * stride_of(block->network->tiers[tier].padded);
 }
 
 /* Gather rows for one product with `matrix` (more terms may follow), then `finish` it. */
@@ -158,6 +62,7 @@ INLINE void begin(Block *block, const Matrix *matrix, const float *bias, End end
     block->product.terms = 1;
     block->product.matrix[0] = matrix;
     block->product.bias = bias;
+    block->product.continues = 0;
     block->product.end = end;
 }
 
@@ -172,12 +77,10 @@ INLINE void finish(Block *block) {
     if (block->product.rows) multiply(&block->product);
 }
 
-/* out[row] += bias + matrix x[row], for rows stored one after another; those of x are `width` wide. */
-static void add_product(Block *block, const Matrix *matrix, int32_t rows, float *out, const float *bias,
-                        const float *x, int32_t width) {
-    begin(block, matrix, bias, PLAIN);
-    for (int32_t r = 0; r < rows; r++, out += matrix->outputs, x += width) add_row(block, out, out, x);
-    finish(block);
+/* The residual stream of a tier as inputs, narrowed with `steps`. */
+static void narrow_stream(Block *block, int32_t k, const float *steps) {
+    const int32_t padded = block->network->tiers[k].padded, rows = block->streams * block->frames[k];
+    if (NARROWS) narrow_rows(block->x[k], block->a[k], steps, rows, padded);
 }
 
 /* c = labels + curves.weight curve[frame] + curves.bias, and for every layer bias + condition.weight c. */
@@ -196,7 +99,7 @@ static void refresh_conditions(Block *block) {
             float *c = block->condition + (size_t)s * (size_t)width;
             add_row(block, c, c, curve);
         }
-        finish(block);
+        multiply_floats(&block->product);
     }
     for (int32_t k = 0; k < n->shape.tiers; k++) {
         for (int32_t l = 0; l < n->tiers[k].layer_count; l++) {
@@ -206,7 +109,7 @@ static void refresh_conditions(Block *block) {
                 const float *c = block->condition + (size_t)s * (size_t)width;
                 add_row(block, state_of(block, s) + layer->conditioned_bias, layer->bias, c);
             }
-            finish(block);
+            multiply_floats(&block->product);
         }
     }
 }
@@ -220,7 +123,7 @@ static void embed(Block *block, int64_t step) {
         const uint16_t *known = work->known ? work->known + (int64_t)stream * work->steps + step : NULL;
         for (int32_t t = 0; t < block->frames[0]; t++) {
             const uint16_t token = t ? known[t - 1] : work->last[stream];
-            copy(row_of(block, 0, s, t), block->network->embedding + (size_t)token * (size_t)padded, padded);
+            copy(stream_row(block, 0, s, t), block->network->embedding + (size_t)token * (size_t)padded, padded);
         }
         if (known) work->last[stream] = known[block->frames[0] - 1];
     }
@@ -240,10 +143,11 @@ static void pool_down(Block *block, int32_t k) {
         if (first == oldest) copy(gathering, tier->down_bias, width);
         for (int64_t j = block->frame[k]; j < incomplete; j++) {
             const float *start = j * pool < first ? gathering : tier->down_bias;
-            copy(row_of(block, k, s, (int32_t)(j - block->frame[k])), start, width);
+            copy(stream_row(block, k, s, (int32_t)(j - block->frame[k])), start, width);
         }
         if (incomplete * pool >= first && incomplete * pool < end) copy(gathering, tier->down_bias, width);
     }
+    narrow_stream(block, k - 1, tier->down_steps);
     for (int32_t slot = 0; slot < pool; slot++) {
         begin(block, &tier->down[slot], NULL, PLAIN);
         for (int64_t j = block->frame[k]; j <= incomplete; j++) {
@@ -251,8 +155,8 @@ static void pool_down(Block *block, int32_t k) {
             if (frame < first || frame >= end) continue;
             for (int32_t s = 0; s < block->streams; s++) {
                 float *sum = state_of(block, s) + tier->gathering;
-                if (j < incomplete) sum = row_of(block, k, s, (int32_t)(j - block->frame[k]));
-                add_row(block, sum, sum, row_of(block, k - 1, s, (int32_t)(frame - first)));
+                if (j < incomplete) sum = stream_row(block, k, s, (int32_t)(j - block->frame[k]));
+                add_row(block, sum, sum, input_row(block, k - 1, s, (int32_t)(frame - first)));
             }
         }
         finish(block);
@@ -270,9 +174,9 @@ static void add_from_above(Block *block, int32_t k) {
             if (next % above->pool != slot || (j + 1) * above->period <= block->work->origin) continue;
             const int64_t local = j - block->frame[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
-                float *a = row_of(block, k, s, f);
-                const float *y = state_of(block, s) + above->output;
-                if (local >= 0) y = row_of(block, k + 1, s, (int32_t)local);
+                float *a = stream_row(block, k, s, f);
+                const float *y = state_of(block, s) + above->output + HEADER;
+                if (local >= 0) y = input_row(block, k + 1, s, (int32_t)local);
                 add_row(block, a, a, y);
             }
         }
@@ -280,11 +184,17 @@ static void add_from_above(Block *block, int32_t k) {
     }
 }
 
+/* Where the layer keeps its input of a frame: in a stream's ring. */
+INLINE float *kept(const Block *block, int32_t k, const Layer *layer, int32_t s, int64_t frame) {
+    const uint64_t slot = (uint64_t)frame & (uint64_t)(layer->ring - 1);
+    const size_t stride = stride_of(block->network->tiers[k].padded);
+    return state_of(block, s) + layer->history + slot * stride + HEADER;
+}
+
 /* a[n - delay] of a layer, for frame n = the block's frame f: in the block, or in the layer's ring. */
 INLINE const float *past(const Block *block, int32_t k, const Layer *layer, int32_t s, int32_t f, int32_t delay) {
-    if (f >= delay) return row_of(block, k, s, f - delay);
-    const uint64_t slot = (uint64_t)(block->frame[k] + f - delay) & (uint64_t)(layer->ring - 1);
-    return state_of(block, s) + layer->history + slot * (size_t)block->network->tiers[k].padded;
+    if (f >= delay) return input_row(block, k, s, f - delay);
+    return kept(block, k, layer, s, block->frame[k] + f - delay);
 }
 
 INLINE const float *bias_of(const Block *block, const Layer *layer, int32_t s) {
@@ -311,16 +221,15 @@ static float *work_ahead(Block *block, int32_t k, const Layer *layer) {
     }
     if (end > last) end = last;
     if (end < frame + 2) return NULL;
-    begin(block, &layer->tap[0], NULL, PLAIN);
+    begin(block, &layer->tap[0], NULL, SUMS);
     Product *product = &block->product;
     product->terms = n->shape.kernel_size - 1;
     for (int32_t f = 0; f < end - frame; f++) {
         for (int32_t s = 0; s < block->streams; s++) {
             for (int32_t tap = 0; tap < product->terms; tap++) {
                 const int32_t delay = (product->terms - tap) * layer->dilation;
-                const uint64_t slot = (uint64_t)(frame + f - delay) & (uint64_t)(layer->ring - 1);
                 product->matrix[tap] = &layer->tap[tap];
-                product->x[tap][product->rows] = state_of(block, s) + layer->history + slot * (size_t)tier->padded;
+                product->x[tap][product->rows] = kept(block, k, layer, s, frame + f - delay);
             }
             product->out[product->rows] = z + (size_t)f * row + (size_t)s * width;
             product->start[product->rows++] = bias_of(block, layer, s);
@@ -340,16 +249,19 @@ static void gated(Block *block, int32_t k, const Layer *layer, float *h) {
     begin(block, &layer->tap[first], NULL, GATE);
     Product *product = &block->product;
     product->terms = taps - first;
+    product->continues = ahead != NULL;
+    product->steps = layer->gated_steps;
     for (int32_t tap = first; tap < taps; tap++) product->matrix[tap - first] = &layer->tap[tap];
     for (int32_t s = 0; s < block->streams; s++) {
-        const float *start = ahead ? ahead + (size_t)s * 2 * (size_t)tier->padded : bias_of(block, layer, s);
-        for (int32_t f = 0; f < block->frames[k]; f++, h += tier->padded) {
+        const float *sums = ahead ? ahead + (size_t)s * 2 * (size_t)tier->padded : NULL;
+        for (int32_t f = 0; f < block->frames[k]; f++, h += stride_of(tier->padded)) {
             for (int32_t tap = first; tap < taps; tap++) {
                 const int32_t delay = (taps - 1 - tap) * layer->dilation;
                 product->x[tap - first][product->rows] = past(block, k, layer, s, f, delay);
             }
-            product->out[product->rows] = h;
-            product->start[product->rows++] = start;
+            product->next[product->rows] = h;
+            product->sums[product->rows] = sums;
+            product->start[product->rows++] = bias_of(block, layer, s);
         }
     }
     multiply(product);
@@ -359,12 +271,34 @@ static void gated(Block *block, int32_t k, const Layer *layer, float *h) {
 static void remember(Block *block, int32_t k, const Layer *layer) {
     const int32_t padded = block->network->tiers[k].padded, frames = block->frames[k];
     for (int32_t s = 0; s < block->streams; s++) {
-        float *history = state_of(block, s) + layer->history;
         for (int32_t f = frames > layer->ring ? frames - layer->ring : 0; f < frames; f++) {
-            const uint64_t slot = (uint64_t)(block->frame[k] + f) & (uint64_t)(layer->ring - 1);
-            copy(history + slot * (size_t)padded, row_of(block, k, s, f), padded);
+            copy_input(kept(block, k, layer, s, block->frame[k] + f), input_row(block, k, s, f), padded);
         }
     }
+}
+
+/* skip += matrix h, for all rows. */
+static void add_skip(Block *block, const Matrix *matrix, const float *h) {
+    const Network *n = block->network;
+    float *skip = block->skip;
+    begin(block, matrix, NULL, PLAIN);
+    for (int32_t r = 0; r < block->streams * block->frames[0]; r++, skip += n->skip_padded) {
+        add_row(block, skip, skip, h + (size_t)r * stride_of(n->tiers[0].padded));
+    }
+    finish(block);
+}
+
+/* a += bias + matrix h, for all rows of a tier; narrowed with `steps`, if any, for whoever reads it next. */
+static void add_residual(Block *block, int32_t k, const Layer *layer, const float *h, const float *steps) {
+    const int32_t padded = block->network->tiers[k].padded;
+    float *a = block->a[k];
+    begin(block, &layer->residual, layer->residual_bias, steps || NARROWS == BFLOATS ? NEXT : PLAIN);
+    block->product.steps = steps;
+    for (int32_t r = 0; r < block->streams * block->frames[k]; r++, a += padded) {
+        block->product.next[r] = block->x[k] + (size_t)r * stride_of(padded);
+        add_row(block, a, a, h + (size_t)r * stride_of(padded));
+    }
+    finish(block);
 }
 
 /* All layers of a tier, in place: a becomes the tier's output. Without `heard`, only what later samples need.
@@ -372,8 +306,8 @@ static void remember(Block *block, int32_t k, const Layer *layer) {
 static void run_tier(Block *block, int32_t k, int heard) {
     const Network *n = block->network;
     const Tier *tier = &n->tiers[k];
-    const int32_t padded = tier->padded, rows = block->streams * block->frames[k];
     const Matrix *waiting = NULL;
+    narrow_stream(block, k, tier->layers[0].input_steps);
     for (int32_t l = 0; l < tier->layer_count; l++) {
         const Layer *layer = &tier->layers[l];
         float *h = block->h[l % 2];
@@ -381,14 +315,12 @@ static void run_tier(Block *block, int32_t k, int heard) {
         if (needed) gated(block, k, layer, h);
         remember(block, k, layer);
         if (!needed) break;
-        if (waiting) add_product(block, waiting, rows, block->skip, NULL, block->h[(l + 1) % 2], padded);
+        if (waiting) add_skip(block, waiting, block->h[(l + 1) % 2]);
         waiting = layer->skip.weight && heard ? &layer->skip : NULL;
-        if (layer->residual.weight) {
-            add_product(block, &layer->residual, rows, block->a[k], layer->residual_bias, h, padded);
-        }
+        const float *steps = l + 1 < tier->layer_count ? layer[1].input_steps : tier->up_steps;
+        if (layer->residual.weight) add_residual(block, k, layer, h, steps);
     }
-    const float *h = block->h[(tier->layer_count + 1) % 2];
-    if (waiting) add_product(block, waiting, rows, block->skip, NULL, h, padded);
+    if (waiting) add_skip(block, waiting, block->h[(tier->layer_count + 1) % 2]);
 }
 
 /* logits = head.logits(relu(head.hidden(relu(skip sum, or the last residual stream)))) */
@@ -398,16 +330,19 @@ static void head(Block *block) {
     const int32_t width = n->skip_padded ? n->skip_padded : n->tiers[0].padded;
     float *g = n->skip_padded ? block->skip : block->a[0];
     relu(g, rows * width);
+    if (NARROWS) narrow_rows(block->summed, g, n->hidden_steps, rows, width);
+    const float *summed = NARROWS ? block->summed : g;
     begin(block, &n->hidden, NULL, RELU);
+    block->product.steps = n->logits_steps;
     for (int32_t r = 0; r < rows; r++) {
-        float *q = block->hidden + (size_t)r * (size_t)n->head_padded;
-        add_row(block, q, n->hidden_bias, g + (size_t)r * (size_t)width);
+        block->product.next[r] = block->hidden + (size_t)r * stride_of(n->head_padded);
+        add_row(block, NULL, n->hidden_bias, summed + (size_t)r * stride_of(width));
     }
     finish(block);
     begin(block, &n->logits, NULL, PLAIN);
     for (int32_t r = 0; r < rows; r++) {
         float *logits = block->logits + (size_t)r * (size_t)n->shape.levels;
-        add_row(block, logits, n->logits_bias, block->hidden + (size_t)r * (size_t)n->head_padded);
+        add_row(block, logits, n->logits_bias, block->hidden + (size_t)r * stride_of(n->head_padded));
     }
     finish(block);
 }
@@ -438,8 +373,8 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
         if (k + 1 < n->shape.tiers && block->frames[k + 1]) {
             const Tier *above = &n->tiers[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
-                const float *y = row_of(block, k + 1, s, block->frames[k + 1] - 1);
-                copy(state_of(block, s) + above->output, y, above->padded);
+                const float *y = input_row(block, k + 1, s, block->frames[k + 1] - 1);
+                copy_input(state_of(block, s) + above->output + HEADER, y, above->padded);
             }
         }
     }
@@ -471,7 +406,7 @@ static int32_t run_group(Block *block) {
     for (int64_t step = 0; step < work->steps;) {
         block->start = work->position + step;
         const int32_t samples = block_samples(block, step);
-        run_block(block, step, samples, work->logits != NULL || !work->known);
+        run_block(block, step, samples, work->logits || work->log_probabilities || !work->known);
         for (int32_t s = 0; s < block->streams; s++) {
             const int32_t stream = block->first_stream + s;
             const int64_t at = (int64_t)stream * work->steps + step;
@@ -479,10 +414,14 @@ static int32_t run_group(Block *block) {
             if (work->logits) {
                 memcpy(work->logits + (size_t)at * (size_t)levels, logits, (size_t)(samples * levels) * sizeof(float));
             }
+            for (int32_t t = 0; work->known && work->log_probabilities && t < samples; t++) {
+                work->log_probabilities[at + t] = log_probability(logits + t * levels, levels, work->known[at + t]);
+            }
             if (work->known) continue;
             const int32_t token = draw_token(logits, levels, &work->draws[stream], work->coins[at]);
             if (token < 0) return ENGINE_NOT_FINITE;
             work->drawn[at] = work->last[stream] = (uint16_t)token;
+            if (work->log_probabilities) work->log_probabilities[at] = log_probability(logits, levels, token);
             SAMPLE_DRAWN(at);
         }
         step += samples;
@@ -490,25 +429,34 @@ static int32_t run_group(Block *block) {
     return ENGINE_OK;
 }
 
-/* Room for `count` floats at a 64-byte boundary of a buffer that is being laid out; `base` may be null. */
+/* Room for `count` words at a 64-byte boundary of a buffer that is being laid out; `base` may be null. */
 static float *lay(float *base, size_t *used, size_t count) {
     float *place = base ? base + *used : NULL;
     *used += (count + NARROW - 1) / NARROW * NARROW;
     return place;
 }
 
-/* Cuts the working memory for groups of `streams` streams out of `base`; returns the floats it takes. */
+/* The same for the block's inputs of `padded` channels: their first one. */
+static float *lay_inputs(float *base, size_t *used, int32_t padded) {
+    float *place = lay(base, used, MAX_ROWS * stride_of(padded));
+    return place ? place + HEADER : NULL;
+}
+
+/* Cuts the working memory for groups of `streams` streams out of `base`; returns the words it takes. */
 static size_t lay_out(Block *block, float *base, int32_t streams) {
     const Network *n = block->network;
-    size_t used = 0, widest = 0;
+    size_t used = 0;
+    int32_t widest = 0;
     for (int32_t k = 0; k < n->shape.tiers; k++) {
-        const size_t padded = (size_t)n->tiers[k].padded;
-        block->a[k] = lay(base, &used, MAX_ROWS * padded);
+        const int32_t padded = n->tiers[k].padded;
+        block->a[k] = lay(base, &used, MAX_ROWS * (size_t)padded);
+        block->x[k] = NARROWS ? lay_inputs(base, &used, padded) : block->a[k];
         if (padded > widest) widest = padded;
     }
-    for (int i = 0; i < 2; i++) block->h[i] = lay(base, &used, MAX_ROWS * widest);
+    for (int i = 0; i < 2; i++) block->h[i] = lay_inputs(base, &used, widest);
     block->skip = lay(base, &used, MAX_ROWS * (size_t)n->skip_padded);
-    block->hidden = lay(base, &used, MAX_ROWS * (size_t)n->head_padded);
+    block->summed = NARROWS ? lay_inputs(base, &used, n->skip_padded ? n->skip_padded : n->tiers[0].padded) : NULL;
+    block->hidden = lay_inputs(base, &used, n->head_padded);
     block->logits = lay(base, &used, MAX_ROWS * (size_t)n->shape.levels);
     block->condition = lay(base, &used, (size_t)streams * (size_t)n->condition_padded);
     if (!block->work->known && streams <= AHEAD_STREAMS && block->work->steps > 1) {
@@ -538,6 +486,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-#define JOIN(name, suffix) name##suffix
-#define EXPAND(name, suffix) JOIN(name, suffix)
-const Kernels EXPAND(engine_, ENGINE_NAME) = {run, draw_token};
+const Kernels ENGINE_NAME = {run, draw_token, PER_WORD, HEADER};

@@ -1,8 +1,19 @@
 /* The compiled sampler: shapes, packed weights, state, and the functions the library exports.
 
    Words: a *stream* is one running generation; a *tier* runs once per `period` samples; a *frame* of a tier is one
-   of its steps; *row* is one (stream, frame) pair inside a block of work. All arrays are float32. Vectors of C
-   channels are stored padded with zeros to a multiple of 32. */
+   of its steps; *row* is one (stream, frame) pair inside a block of work. Vectors of C channels are stored padded with
+   zeros to a multiple of 32. Everything is laid out in 32-bit words: one float32, two bfloat16 or four int8.
+
+   Precisions. What reads a vector of activations is a matrix product; its weights may be narrower than float32:
+
+   bf16  weights are rounded to bfloat16. Where the processor has dot products of bfloat16 pairs, activations are
+         rounded too; elsewhere they stay float32, and sums are those of fp32, in the same order.
+   int8  weights and activations are whole numbers from -127 to 127, and y = (start + bias) + scale * (float)sum: the
+         sum is exact, so its order is free and instruction sets agree. An activation x of channel c becomes
+         q = round(x * steps[c]), half to even, clamped; a weight W becomes round(W / (steps[c] * scale[o])). All taps
+         of a layer share one scale per output and one sum; each slot of down has its own, and its own addition.
+
+   The embedding, conditions, biases, residual streams, sums of skips, gates and draws are float32 always. */
 #ifndef AUDIO_GEN_ENGINE_H
 #define AUDIO_GEN_ENGINE_H
 
@@ -10,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 2, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 3, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -22,6 +33,8 @@ enum {
     GATE_GROUP = 16 /* outputs to tanh, then as many to sigmoid, and so on */
 };
 
+typedef enum { FP32, BF16, INT8, PRECISIONS } Precision;
+
 /* What the network looks like; the caller has checked every number. */
 typedef struct {
     int32_t levels, tiers, kernel_size, dilation_cycle, skip_channels, head_channels;
@@ -32,12 +45,14 @@ typedef struct {
     int32_t pool[MAX_TIERS];                        /* pool[k]: from tier k to k + 1 */
 } Shape;
 
-/* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a
-   panel holds, for each input in turn, the weights to its outputs. */
+/* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a panel
+   holds, for each group of inputs in turn, one word per output: the weights from 1 float32, 2 bfloat16 or 4 int8
+   inputs, the first in the lowest bits. int8 weights are stored plus 128. */
 typedef struct {
-    const float *weight;
-    int32_t inputs;
-    int32_t outputs; /* padded */
+    const uint32_t *weight;
+    const float *scale; /* int8: what one step of the sum is worth, per output; else null */
+    int32_t groups;     /* of inputs */
+    int32_t outputs;    /* padded */
 } Matrix;
 
 /* One gated residual layer. Gate outputs are interleaved: 16 of tanh, the 16 of sigmoid that belong to them, ... */
@@ -48,10 +63,11 @@ typedef struct {
     Matrix skip;          /* C to S; no weight: absent */
     Matrix residual;      /* C to C; no weight: absent */
     const float *residual_bias;
+    const float *input_steps, *gated_steps; /* int8: steps per unit of each channel of a and h; else null */
     int32_t dilation;
     int32_t ring;             /* frames of history kept: a power of two, at least (K - 1) dilation */
     int32_t index;            /* of the layer, counted over all tiers */
-    size_t ahead;             /* floats of z of the layers before it */
+    size_t ahead;             /* words of z of the layers before it */
     size_t history;           /* where in a stream's state the ring starts */
     size_t conditioned_bias;  /* where in a stream's state bias + condition c is kept */
 } Layer;
@@ -66,23 +82,25 @@ typedef struct {
     Matrix *down;               /* per slot: C_(k-1) to C_k */
     const float *up_bias;       /* pool rows of C_(k-1) */
     Matrix *up;                 /* per slot: C_k to C_(k-1) */
+    const float *down_steps, *up_steps; /* int8: steps per unit of C_(k-1) and C_k channels */
     size_t gathering, output;   /* where in a stream's state down's unfinished sum and the last output are */
 } Tier;
 
 typedef struct {
     Shape shape;
-    int32_t isa;
+    const struct Kernels *kernels;
     int32_t condition_padded, skip_padded, head_padded;
     const float *embedding; /* (levels, C_0) */
     Matrix curve;           /* curve channels to D */
     const float *skip_bias; /* the sum over the layers */
     const float *hidden_bias, *logits_bias;
     Matrix hidden, logits;
+    const float *hidden_steps, *logits_steps; /* int8: steps per unit of their inputs */
     Tier tiers[MAX_TIERS];
-    size_t weight_count;    /* floats in the packed weights */
-    size_t state_count;     /* floats of state per stream */
+    size_t weight_count;    /* words of packed weights */
+    size_t state_count;     /* words of state per stream */
     int32_t layer_count;    /* of all tiers */
-    size_t ahead_count;     /* floats of z of all layers */
+    size_t ahead_count;     /* words of z of all layers */
 } Network;
 
 typedef struct {
@@ -107,6 +125,7 @@ typedef struct {
     const Draw *draws;       /* (streams); used when drawing */
     uint16_t *drawn;         /* (streams, steps); used when drawing */
     float *logits;           /* (streams, steps, levels) or null */
+    float *log_probabilities; /* (streams, steps), of the tokens known or drawn, base 2, at temperature 1; or null */
 } Work;
 
 enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
@@ -120,20 +139,19 @@ enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
 EXPORT int32_t audio_gen_version(void);
 EXPORT const char *audio_gen_isa(int32_t isa);      /* its name, best first; null past the last */
 EXPORT int32_t audio_gen_isa_usable(int32_t isa);   /* does this machine have it? */
-EXPORT size_t audio_gen_weight_count(const Shape *shape);
+EXPORT size_t audio_gen_weight_count(const Shape *shape, int32_t precision);
 /* Null if memory is short. The weights (64-byte aligned) stay the caller's and must outlive the network. */
-EXPORT Network *audio_gen_network(const Shape *shape, const float *weights, int32_t isa);
+EXPORT Network *audio_gen_network(const Shape *shape, const uint32_t *weights, int32_t precision, int32_t isa);
 EXPORT void audio_gen_free(Network *network);
 EXPORT size_t audio_gen_state_count(const Network *network);
 EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
-/* The same, compiled once per instruction set. */
-typedef struct {
+/* The same, compiled once per instruction set and precision where that makes a difference. */
+typedef struct Kernels {
     int32_t (*run)(const Network *network, const Work *work);
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
+    int32_t per_word, header; /* of vectors that products read: channels per word, words before the first one */
 } Kernels;
-
-extern const Kernels engine_baseline, engine_avx2, engine_avx512;
 
 #endif

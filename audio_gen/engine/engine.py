@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.engine.binding import DRAW, CNetwork, CWork, choose_isa, library_path, load_library
-from audio_gen.engine.pack import aligned, check_shape, check_tensors, pack, padded
+from audio_gen.engine.pack import (
+    PRECISIONS,
+    aligned,
+    check_scales,
+    check_shape,
+    check_tensors,
+    pack,
+    padded,
+)
 from audio_gen.errors import ControlError, EngineError, SettingError
 from audio_gen.shape import NetworkShape
 
@@ -69,7 +77,7 @@ class Engine:
     """The compiled network. All its methods may be called from several threads, on different states.
 
     Tokens do not depend on how calls are cut into chunks, on the number of streams or threads, or on the
-    instruction set: equal arguments give equal bits.
+    instruction set: equal arguments give equal bits. One exception: bf16 with and without "avx512bf16".
     """
 
     def __init__(
@@ -79,21 +87,30 @@ class Engine:
         *,
         threads: int = 1,
         isa: str | None = None,
+        precision: str = "fp32",
+        scales: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
         """`settings` are the checkpoint's "network", `tensors` its float32 or float16 weights by name.
 
-        `threads`: groups of streams that run at once. `isa`: "avx512", "avx2" or "baseline" instead of the
-        best one (or the environment's AUDIO_GEN_ISA). Raises EngineError (weights or library) or
-        CheckpointError (settings).
+        `threads`: groups of streams that run at once. `isa`: "avx512bf16", "avx512vnni", "avx512", "avx2" or
+        "baseline" instead of the best one (or the environment's AUDIO_GEN_ISA). `precision` of the weights:
+        "fp32", "bf16" or "int8"; int8 needs `scales`, what one step of each activation is worth, by the names of
+        `pack.scale_shapes`. Raises EngineError (weights, scales or library), SettingError or CheckpointError
+        (settings).
         """
         self.shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)
         if threads < 1:
             raise SettingError(f"threads must be 1 or more, got {threads}")
+        if precision not in PRECISIONS:
+            raise SettingError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision}")
         check_shape(self.shape)
         checked = check_tensors(self.shape, tensors)
+        steps = check_scales(self.shape, scales) if precision == "int8" else None
         library = load_library(library_path())
         index, self.isa = choose_isa(library, isa)
-        self._network = CNetwork(library, self.shape, pack(self.shape, checked), index)
+        self.precision = precision
+        packed = pack(self.shape, checked, precision, steps)
+        self._network = CNetwork(library, self.shape, packed, list(PRECISIONS).index(precision), index)
         self._embeddings = [checked[f"labels.{name}.weight"] for name in self.shape.labels]
         self._curve_bias = checked["curves.bias"] if self.shape.curve_channels else None
         self.threads = threads
@@ -103,6 +120,11 @@ class Engine:
     def levels(self) -> int:
         """Number of tokens."""
         return self.shape.levels
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the packed weights, of which each sample reads most."""
+        return self._network.weight_bytes
 
     @property
     def silence(self) -> int:
@@ -160,17 +182,29 @@ class Engine:
         self._run(state, known.shape[1], curves, known=known, logits=logits)
         return logits
 
+    def log_probabilities(
+        self, state: State, tokens: NDArray[np.integer], curves: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float32]:
+        """Feed known tokens like `prime`. float32 (streams, time): log2 of the probability of each of them."""
+        known = self._checked_tokens(tokens, state.streams)
+        found = np.empty(known.shape, np.float32)
+        self._run(state, known.shape[1], curves, known=known, log_probabilities=found)
+        return found
+
     def sample(
         self,
         state: State,
         coins: NDArray[np.float32],
         draw: DrawSettings | Sequence[DrawSettings],
         curves: NDArray[np.floating] | None = None,
+        log_probabilities: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint16]:
         """Draw uint16 tokens (streams, time), one per float32 coin (streams, time) in [0, 1).
 
-        `draw`: one for all streams, or one per stream. Raises SettingError for coins or a draw out of range,
-        ControlError for curves, EngineError if the network's output is not finite.
+        `draw`: one for all streams, or one per stream. `log_probabilities`: float32 (streams, time), to be
+        filled with log2 of the probability of each token under the network's own distribution. Raises
+        SettingError for coins or a draw out of range, ControlError for curves, EngineError if the network's
+        output is not finite.
         """
         coins = np.ascontiguousarray(coins, np.float32)
         if coins.ndim != 2 or coins.shape[0] != state.streams:
@@ -179,7 +213,14 @@ class Engine:
             raise SettingError("coins must be numbers from 0 to below 1")
         draws = _c_draws(draw, state.streams)
         drawn = np.empty(coins.shape, np.uint16)
-        self._run(state, coins.shape[1], curves, coins=coins, draws=draws, drawn=drawn)
+        scores = log_probabilities
+        if scores is not None and (scores.shape != coins.shape or scores.dtype != np.float32):
+            got = f"{scores.dtype} {scores.shape}"
+            raise SettingError(f"log_probabilities must be float32 {coins.shape}, got {got}")
+        own = None if scores is None else {"log_probabilities": np.empty(coins.shape, np.float32)}
+        self._run(state, coins.shape[1], curves, coins=coins, draws=draws, drawn=drawn, **(own or {}))
+        if scores is not None and own is not None:
+            scores[...] = own["log_probabilities"]
         return drawn
 
     def draw(self, logits: NDArray[np.float32], coin: float, draw: DrawSettings) -> int:

@@ -69,10 +69,24 @@ INLINE vec exp2_vec(vec x) {
     return p * (vec)power;
 }
 
+/* The same, within 2^-13 and sooner: for what is rounded to 8 bits anyway. */
+INLINE vec exp2_short(vec x) {
+    const vec shifted = x + 12582912.0f;
+    const vec f = x - (shifted - 12582912.0f);
+    const vec_bits power = ((vec_bits)shifted << 23) + 0x3f800000u;
+    return ((f * 0.693282888f + 1.0f) + (f * f) * (f * 0.0550091019f + 0.24221098f)) * (vec)power;
+}
+
+#if WEIGHT_BITS == 8
+#define EXP2 exp2_short
+#else
+#define EXP2 exp2_vec
+#endif
+
 /* tanh(a) sigmoid(b), where the packed weights already hold a' = -2 log2(e) a and b' = -log2(e) b:
    tanh(a) = (1 - 2^a') / (1 + 2^a'),  sigmoid(b) = 1 / (1 + 2^b'). Within 60 the product stays finite. */
 INLINE vec gate(vec a, vec b) {
-    const vec ea = exp2_vec(within(a, 60.0f)), eb = exp2_vec(within(b, 60.0f));
+    const vec ea = EXP2(within(a, 60.0f)), eb = EXP2(within(b, 60.0f));
     return (1.0f - ea) / ((1.0f + ea) * (1.0f + eb));
 }
 

@@ -21,18 +21,26 @@ static int has_avx512(void) {
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && has_avx2();
 }
+static int has_avx512vnni(void) { return __builtin_cpu_supports("avx512vnni") && has_avx512(); }
+static int has_avx512bf16(void) { return __builtin_cpu_supports("avx512bf16") && has_avx512vnni(); }
+
+extern const Kernels fp32_avx512, fp32_avx2, bf16_avx512bf16, bf16_avx512, bf16_avx2;
+extern const Kernels int8_avx512vnni, int8_avx512, int8_avx2;
 #endif
+extern const Kernels fp32_baseline, bf16_baseline, int8_baseline;
 
 static const struct {
     const char *name;
     int (*usable)(void);
-    const Kernels *kernels;
+    const Kernels *kernels[PRECISIONS];
 } isas[] = {
 #if X86
-    {"avx512", has_avx512, &engine_avx512},
-    {"avx2", has_avx2, &engine_avx2},
+    {"avx512bf16", has_avx512bf16, {&fp32_avx512, &bf16_avx512bf16, &int8_avx512vnni}},
+    {"avx512vnni", has_avx512vnni, {&fp32_avx512, &bf16_avx512, &int8_avx512vnni}},
+    {"avx512", has_avx512, {&fp32_avx512, &bf16_avx512, &int8_avx512}},
+    {"avx2", has_avx2, {&fp32_avx2, &bf16_avx2, &int8_avx2}},
 #endif
-    {"baseline", always, &engine_baseline},
+    {"baseline", always, {&fp32_baseline, &bf16_baseline, &int8_baseline}},
 };
 
 enum { ISA_COUNT = sizeof isas / sizeof *isas };
@@ -51,29 +59,60 @@ int32_t audio_gen_isa_usable(int32_t isa) {
 /* ---- Packed weights, in the order in which they are used ---- */
 
 typedef struct {
-    const float *weights; /* null: only count */
-    size_t used;          /* floats so far */
-    size_t state;         /* floats of state per stream so far */
-    int32_t layers;       /* so far */
-    size_t ahead;         /* floats of z of the layers so far */
+    const uint32_t *weights; /* null: only count */
+    int32_t precision;
+    const Kernels *kernels;  /* null: only count */
+    size_t used;             /* words so far */
+    size_t state;            /* words of state per stream so far */
+    int32_t layers;          /* so far */
+    size_t ahead;            /* words of z of the layers so far */
 } Cursor;
 
 static int32_t padded(int32_t channels) { return (channels + NARROW - 1) / NARROW * NARROW; }
 
-static const float *take(Cursor *cursor, size_t count) {
-    const float *place = cursor->weights ? cursor->weights + cursor->used : NULL;
+static const uint32_t *take(Cursor *cursor, size_t count) {
+    const uint32_t *place = cursor->weights ? cursor->weights + cursor->used : NULL;
     cursor->used += count;
     return place;
 }
 
+static const float *take_floats(Cursor *cursor, size_t count) { return (const float *)take(cursor, count); }
+
+/* A float per channel, in int8 only: steps, or what they are worth. */
+static const float *take_steps(Cursor *cursor, int32_t channels) {
+    return cursor->precision == INT8 ? take_floats(cursor, (size_t)padded(channels)) : NULL;
+}
+
+static Matrix take_floats_matrix(Cursor *cursor, int32_t inputs, int32_t outputs) {
+    return (Matrix){take(cursor, (size_t)inputs * (size_t)outputs), NULL, inputs, outputs};
+}
+
+/* Matrices with as many outputs, and one scale for all. */
+static void take_matrices(Cursor *cursor, Matrix *matrix, int32_t count, int32_t inputs, int32_t outputs) {
+    static const int32_t per_word[PRECISIONS] = {1, 2, 4};
+    const int32_t groups = (inputs + per_word[cursor->precision] - 1) / per_word[cursor->precision];
+    const float *scale = take_steps(cursor, outputs);
+    for (int32_t i = 0; i < count; i++) {
+        matrix[i] = (Matrix){take(cursor, (size_t)groups * (size_t)outputs), scale, groups, outputs};
+    }
+}
+
 static Matrix take_matrix(Cursor *cursor, int32_t inputs, int32_t outputs) {
-    return (Matrix){take(cursor, (size_t)inputs * (size_t)outputs), inputs, outputs};
+    Matrix matrix;
+    take_matrices(cursor, &matrix, 1, inputs, outputs);
+    return matrix;
 }
 
 static size_t take_state(Cursor *cursor, size_t count) {
     const size_t place = cursor->state;
-    cursor->state += count;
+    cursor->state += (count + NARROW - 1) / NARROW * NARROW;
     return place;
+}
+
+/* State for vectors that products read. */
+static size_t take_inputs(Cursor *cursor, size_t rows, int32_t width) {
+    if (!cursor->kernels) return 0;
+    return take_state(cursor, rows * (size_t)(cursor->kernels->header + width / cursor->kernels->per_word));
 }
 
 static Layer take_layer(Cursor *cursor, const Shape *shape, int32_t k, int32_t index) {
@@ -84,16 +123,18 @@ static Layer take_layer(Cursor *cursor, const Shape *shape, int32_t k, int32_t i
     layer.ahead = cursor->ahead;
     cursor->ahead += 2 * (size_t)width;
     while (layer.ring < (shape->kernel_size - 1) * layer.dilation) layer.ring *= 2;
-    layer.history = take_state(cursor, (size_t)layer.ring * (size_t)width);
-    layer.bias = take(cursor, 2 * (size_t)width);
+    layer.history = take_inputs(cursor, (size_t)layer.ring, width);
+    layer.bias = take_floats(cursor, 2 * (size_t)width);
     if (shape->condition_channels) {
-        layer.condition = take_matrix(cursor, shape->condition_channels, 2 * width);
+        layer.condition = take_floats_matrix(cursor, shape->condition_channels, 2 * width);
         layer.conditioned_bias = take_state(cursor, 2 * (size_t)width);
     }
-    for (int32_t tap = 0; tap < shape->kernel_size; tap++) layer.tap[tap] = take_matrix(cursor, channels, 2 * width);
+    layer.input_steps = take_steps(cursor, channels);
+    take_matrices(cursor, layer.tap, shape->kernel_size, channels, 2 * width);
+    layer.gated_steps = take_steps(cursor, channels);
     if (k == 0 && shape->skip_channels) layer.skip = take_matrix(cursor, channels, padded(shape->skip_channels));
     if (!last) {
-        layer.residual_bias = take(cursor, (size_t)width);
+        layer.residual_bias = take_floats(cursor, (size_t)width);
         layer.residual = take_matrix(cursor, channels, width);
     }
     return layer;
@@ -107,8 +148,9 @@ static Tier take_tier(Cursor *cursor, const Shape *shape, int32_t k, Layer *laye
     for (int32_t i = 0; i < k; i++) tier.period *= shape->pool[i];
     if (k) {
         tier.gathering = take_state(cursor, (size_t)tier.padded);
-        tier.output = take_state(cursor, (size_t)tier.padded);
-        tier.down_bias = take(cursor, (size_t)tier.padded);
+        tier.output = take_inputs(cursor, 1, tier.padded);
+        tier.down_bias = take_floats(cursor, (size_t)tier.padded);
+        tier.down_steps = take_steps(cursor, faster);
     }
     for (int32_t slot = 0; slot < pool; slot++) {
         const Matrix down = take_matrix(cursor, faster, tier.padded);
@@ -118,7 +160,10 @@ static Tier take_tier(Cursor *cursor, const Shape *shape, int32_t k, Layer *laye
         const Layer layer = take_layer(cursor, shape, k, i);
         if (layers) layers[i] = layer;
     }
-    if (k) tier.up_bias = take(cursor, (size_t)pool * (size_t)padded(faster));
+    if (k) {
+        tier.up_steps = take_steps(cursor, tier.channels);
+        tier.up_bias = take_floats(cursor, (size_t)pool * (size_t)padded(faster));
+    }
     for (int32_t slot = 0; slot < pool; slot++) {
         const Matrix up = take_matrix(cursor, tier.channels, padded(faster));
         if (slots) tier.up[slot] = up;
@@ -131,17 +176,20 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->condition_padded = padded(shape->condition_channels);
     n->skip_padded = padded(shape->skip_channels);
     n->head_padded = padded(shape->head_channels);
-    n->embedding = take(cursor, (size_t)shape->levels * (size_t)padded(shape->channels[0]));
-    if (shape->curve_channels) n->curve = take_matrix(cursor, shape->curve_channels, n->condition_padded);
+    n->embedding = take_floats(cursor, (size_t)shape->levels * (size_t)padded(shape->channels[0]));
+    if (shape->curve_channels) n->curve = take_floats_matrix(cursor, shape->curve_channels, n->condition_padded);
     for (int32_t k = shape->tiers - 1; k >= 0; k--) {
         n->tiers[k] = take_tier(cursor, shape, k, layers, slots);
         if (layers) layers += shape->layers[k];
         if (slots && k) slots += 2 * shape->pool[k - 1];
     }
-    if (shape->skip_channels) n->skip_bias = take(cursor, (size_t)n->skip_padded);
-    n->hidden_bias = take(cursor, (size_t)n->head_padded);
-    n->hidden = take_matrix(cursor, shape->skip_channels ? shape->skip_channels : shape->channels[0], n->head_padded);
-    n->logits_bias = take(cursor, (size_t)shape->levels);
+    if (shape->skip_channels) n->skip_bias = take_floats(cursor, (size_t)n->skip_padded);
+    const int32_t head_inputs = shape->skip_channels ? shape->skip_channels : shape->channels[0];
+    n->hidden_steps = take_steps(cursor, head_inputs);
+    n->hidden_bias = take_floats(cursor, (size_t)n->head_padded);
+    n->hidden = take_matrix(cursor, head_inputs, n->head_padded);
+    n->logits_steps = take_steps(cursor, shape->head_channels);
+    n->logits_bias = take_floats(cursor, (size_t)shape->levels);
     n->logits = take_matrix(cursor, shape->head_channels, shape->levels);
     n->weight_count = cursor->used;
     n->state_count = cursor->state;
@@ -149,14 +197,14 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->ahead_count = cursor->ahead;
 }
 
-size_t audio_gen_weight_count(const Shape *shape) {
+size_t audio_gen_weight_count(const Shape *shape, int32_t precision) {
     Network network = {.shape = *shape};
-    Cursor cursor = {0};
+    Cursor cursor = {.precision = precision};
     take_network(&cursor, &network, NULL, NULL);
     return network.weight_count;
 }
 
-Network *audio_gen_network(const Shape *shape, const float *weights, int32_t isa) {
+Network *audio_gen_network(const Shape *shape, const uint32_t *weights, int32_t precision, int32_t isa) {
     size_t layers = 0, slots = 0;
     for (int32_t k = 0; k < shape->tiers; k++) layers += (size_t)shape->layers[k];
     for (int32_t k = 0; k + 1 < shape->tiers; k++) slots += 2 * (size_t)shape->pool[k];
@@ -164,8 +212,8 @@ Network *audio_gen_network(const Shape *shape, const float *weights, int32_t isa
     if (!memory) return NULL;
     Network *network = (Network *)memory;
     network->shape = *shape;
-    network->isa = isa;
-    Cursor cursor = {.weights = weights};
+    network->kernels = isas[isa].kernels[precision];
+    Cursor cursor = {.weights = weights, .precision = precision, .kernels = network->kernels};
     Layer *first = (Layer *)(memory + sizeof(Network));
     take_network(&cursor, network, first, (Matrix *)(first + layers));
     return network;
@@ -198,11 +246,11 @@ size_t audio_gen_state_count(const Network *network) { return network->state_cou
 #endif
 
 int32_t audio_gen_run(const Network *network, const Work *work) {
-    FLOAT_MODE(isas[network->isa].kernels->run(network, work));
+    FLOAT_MODE(network->kernels->run(network, work));
 }
 
 int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {
     _Alignas(64) float aligned[MAX_LEVELS];
     memcpy(aligned, logits, (size_t)network->shape.levels * sizeof(float));
-    FLOAT_MODE(isas[network->isa].kernels->draw(aligned, network->shape.levels, draw, coin));
+    FLOAT_MODE(network->kernels->draw(aligned, network->shape.levels, draw, coin));
 }

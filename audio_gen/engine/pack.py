@@ -4,6 +4,7 @@ Every check of sizes and values happens here: the C code trusts what it is given
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -14,6 +15,10 @@ from audio_gen.errors import EngineError
 from audio_gen.shape import NetworkShape
 
 Array = NDArray[np.float32]
+Words = NDArray[np.uint32]
+
+PRECISIONS = {"fp32": 32, "bf16": 16, "int8": 8}
+"""Bits per weight of a matrix, in the order of engine.h."""
 
 PANEL = 64  # as in engine.h
 NARROW = 32
@@ -24,6 +29,8 @@ MAX_LEVELS = 1024
 MAX_CHANNELS = 4096
 MAX_WEIGHTS = 1 << 28
 MAX_STATE = 1 << 28
+MIN_STEP, MAX_STEP = 1e-30, 1e30
+"""Of an int8 activation; the reciprocals of both are normal numbers."""
 
 
 def padded(channels: int) -> int:
@@ -129,11 +136,57 @@ def check_tensors(shape: NetworkShape, tensors: Mapping[str, NDArray[Any]]) -> d
     return checked
 
 
-def pack(shape: NetworkShape, tensors: Mapping[str, Array]) -> Array:
-    """All weights one after another, float32 (count,), 64-byte aligned, in the order of `library.c`."""
-    parts = list(_parts(shape, tensors))
-    packed = aligned(sum(part.size for part in parts))
-    np.concatenate([part.ravel() for part in parts], out=packed)
+def scale_shapes(shape: NetworkShape) -> dict[str, int]:
+    """Name and channels of every vector of activations that int8 reads in steps."""
+    sizes = {}
+    for k, width in enumerate(shape.channels):
+        if k:
+            sizes[f"tiers.{k}.down.input"] = shape.channels[k - 1]
+        for i in range(shape.layers[k]):
+            sizes[f"tiers.{k}.layers.{i}.input"] = width
+            sizes[f"tiers.{k}.layers.{i}.gated"] = width
+        if k:
+            sizes[f"tiers.{k}.up.input"] = width
+    sizes["head.hidden.input"] = shape.head_inputs
+    sizes["head.logits.input"] = shape.head_channels
+    return sizes
+
+
+def check_scales(shape: NetworkShape, scales: Mapping[str, NDArray[Any]] | None) -> dict[str, Array]:
+    """The steps of int8 as float32. Raises EngineError unless there is one above 0 for every channel."""
+    wanted, given = scale_shapes(shape), scales or {}
+    for name in wanted.keys() ^ given.keys():
+        problem = "are missing" if name in wanted else "belong to no part of this network"
+        raise EngineError(f"int8 scales {name} {problem}: calibrate the model again")
+    checked: dict[str, Array] = {}
+    for name, channels in wanted.items():
+        steps = np.asarray(given[name])
+        if steps.shape != (channels,) or steps.dtype not in (np.float32, np.float64):
+            raise EngineError(
+                f"int8 scales {name} must be float32 ({channels},), got {steps.dtype} {steps.shape}: "
+                "calibrate the model again"
+            )
+        if not ((steps >= MIN_STEP) & (steps <= MAX_STEP)).all():
+            raise EngineError(
+                f"int8 scales {name} must be from {MIN_STEP:g} to {MAX_STEP:g}: calibrate the model again"
+            )
+        checked[name] = steps.astype(np.float32)
+    return checked
+
+
+def pack(
+    shape: NetworkShape,
+    tensors: Mapping[str, Array],
+    precision: str = "fp32",
+    scales: Mapping[str, Array] | None = None,
+) -> Words:
+    """All weights one after another, 32-bit words (count,), 64-byte aligned, in the order of `library.c`.
+
+    `tensors` as `check_tensors` returns them; `scales`, for int8, as `check_scales` does.
+    """
+    parts = list(_Packing(shape, tensors, PRECISIONS[precision], scales or {}).parts())
+    packed = aligned(sum(part.size for part in parts)).view(np.uint32)
+    np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint32) for part in parts], out=packed)
     return packed
 
 
@@ -144,47 +197,100 @@ def aligned(count: int) -> Array:
     return room[start : start + count]
 
 
-def _parts(shape: NetworkShape, tensors: Mapping[str, Array]) -> Iterator[Array]:
-    yield _pad_rows(tensors["embedding.weight"].T).T
-    if shape.curve_channels:
-        yield _panels(tensors["curves.weight"])
-    for k in reversed(range(shape.tiers)):
-        yield from _tier(shape, tensors, k)
-    if shape.skip_channels:
-        skips = [tensors[f"tiers.0.layers.{i}.skip.bias"] for i in range(shape.layers[0])]
-        yield _pad_rows(np.asarray(np.sum(skips, axis=0, dtype=np.float64), np.float32))
-    for name in ("head.hidden", "head.logits"):
-        yield _pad_rows(tensors[f"{name}.bias"])
-        yield _panels(tensors[f"{name}.weight"])
+@dataclass(frozen=True)
+class _Packing:
+    """The parts of the packed weights, one after another."""
+
+    shape: NetworkShape
+    tensors: Mapping[str, Array]
+    bits: int
+    """Per weight of a matrix."""
+    scales: Mapping[str, Array]
+
+    def parts(self) -> Iterator[Words | Array]:
+        shape, tensors = self.shape, self.tensors
+        yield _pad_rows(tensors["embedding.weight"].T).T
+        if shape.curve_channels:
+            yield _panels(_pad_rows(tensors["curves.weight"]))
+        for k in reversed(range(shape.tiers)):
+            yield from self._tier(k)
+        if shape.skip_channels:
+            skips = [tensors[f"tiers.0.layers.{i}.skip.bias"] for i in range(shape.layers[0])]
+            yield _pad_rows(np.asarray(np.sum(skips, axis=0, dtype=np.float64), np.float32))
+        for name in ("head.hidden", "head.logits"):
+            yield from self._steps(f"{name}.input")
+            yield _pad_rows(tensors[f"{name}.bias"])
+            yield from self._matrices([tensors[f"{name}.weight"]], f"{name}.input")
+
+    def _tier(self, k: int) -> Iterator[Words | Array]:
+        name, pool = f"tiers.{k}", self.shape.pool[k - 1] if k else 0
+        if k:
+            yield _pad_rows(self.tensors[f"{name}.down.bias"])
+            yield from self._steps(f"{name}.down.input")
+            for slot in np.split(self.tensors[f"{name}.down.weight"], pool, axis=1):
+                yield from self._matrices([slot], f"{name}.down.input")
+        for i in range(self.shape.layers[k]):
+            yield from self._layer(k, i)
+        if k:
+            yield from self._steps(f"{name}.up.input")
+            for bias in np.split(self.tensors[f"{name}.up.bias"], pool):
+                yield _pad_rows(bias)
+            for slot in np.split(self.tensors[f"{name}.up.weight"], pool, axis=0):
+                yield from self._matrices([slot], f"{name}.up.input")
+
+    def _layer(self, k: int, i: int) -> Iterator[Words | Array]:
+        shape, tensors, name = self.shape, self.tensors, f"tiers.{k}.layers.{i}"
+        yield _gate_rows(tensors[f"{name}.dilated.bias"])
+        if shape.conditioned:
+            yield _panels(_gate_rows(tensors[f"{name}.condition.weight"]))
+        yield from self._steps(f"{name}.input")
+        taps = np.split(tensors[f"{name}.dilated.weight"], shape.kernel_size, axis=1)
+        yield from self._matrices([_gate_rows(tap) for tap in taps], f"{name}.input")
+        yield from self._steps(f"{name}.gated")
+        if k == 0 and shape.skip_channels:
+            yield from self._matrices([tensors[f"{name}.skip.weight"]], f"{name}.gated")
+        if shape.has_residual(k, i):
+            yield _pad_rows(tensors[f"{name}.residual.bias"])
+            yield from self._matrices([tensors[f"{name}.residual.weight"]], f"{name}.gated")
+
+    def _steps(self, name: str) -> Iterator[Array]:
+        """int8: how many steps of each channel make 1."""
+        if self.bits == 8:
+            yield _pad_rows(np.float32(1.0) / self.scales[name])
+
+    def _matrices(self, matrices: list[Array], inputs: str) -> Iterator[Words | Array]:
+        """Matrices (outputs, inputs) that read the same kind of inputs into the same sums."""
+        padded_rows = [_pad_rows(matrix) for matrix in matrices]
+        if self.bits == 8:
+            scale, rounded = quantised(padded_rows, self.scales[inputs])
+            yield scale
+            yield from (_panels(matrix.astype(np.int16) + 128, np.uint8) for matrix in rounded)
+        elif self.bits == 16:
+            yield from (_panels(_bfloat16(matrix), np.uint16) for matrix in padded_rows)
+        else:
+            yield from (_panels(matrix) for matrix in padded_rows)
 
 
-def _tier(shape: NetworkShape, tensors: Mapping[str, Array], k: int) -> Iterator[Array]:
-    pool = shape.pool[k - 1] if k else 0
-    if k:
-        yield _pad_rows(tensors[f"tiers.{k}.down.bias"])
-        for slot in np.split(tensors[f"tiers.{k}.down.weight"], pool, axis=1):
-            yield _panels(slot)
-    for i in range(shape.layers[k]):
-        yield from _layer(shape, tensors, k, i)
-    if k:
-        for bias in np.split(tensors[f"tiers.{k}.up.bias"], pool):
-            yield _pad_rows(bias)
-        for slot in np.split(tensors[f"tiers.{k}.up.weight"], pool, axis=0):
-            yield _panels(slot)
+def quantised(matrices: list[Array], steps: Array) -> tuple[Array, list[NDArray[np.int8]]]:
+    """Row scales float32 (outputs,) and whole weights from -127 to 127, of matrices (outputs, inputs).
+
+    `steps` (inputs,): what one step of each input channel is worth. All matrices share a row's scale.
+    """
+    products = [matrix.astype(np.float64) * steps for matrix in matrices]
+    largest = np.max([np.abs(product).max(axis=1) for product in products], axis=0)
+    scale = np.maximum(largest / 127.0, 2.0**-126).astype(np.float32)
+    return scale, [
+        np.clip(np.rint(product / scale[:, None].astype(np.float64)), -127, 127).astype(np.int8)
+        for product in products
+    ]
 
 
-def _layer(shape: NetworkShape, tensors: Mapping[str, Array], k: int, i: int) -> Iterator[Array]:
-    name = f"tiers.{k}.layers.{i}"
-    yield _gate_rows(tensors[f"{name}.dilated.bias"])
-    if shape.conditioned:
-        yield _panels(_gate_rows(tensors[f"{name}.condition.weight"]))
-    for tap in np.split(tensors[f"{name}.dilated.weight"], shape.kernel_size, axis=1):
-        yield _panels(_gate_rows(tap))
-    if k == 0 and shape.skip_channels:
-        yield _panels(tensors[f"{name}.skip.weight"])
-    if shape.has_residual(k, i):
-        yield _pad_rows(tensors[f"{name}.residual.bias"])
-        yield _panels(tensors[f"{name}.residual.weight"])
+def _bfloat16(values: Array) -> NDArray[np.uint16]:
+    """The upper halves of the nearest bfloat16 numbers, half to even; the largest one instead of infinity."""
+    bits = values.view(np.uint32)
+    rounded = (bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1)) >> 16
+    endless = (rounded & 0x7FFF) == 0x7F80
+    return np.asarray(rounded - endless, np.uint16)
 
 
 def _pad_rows(matrix: Array) -> Array:
@@ -193,11 +299,17 @@ def _pad_rows(matrix: Array) -> Array:
     return np.concatenate([matrix, np.zeros((missing, *matrix.shape[1:]), np.float32)])
 
 
-def _panels(weight: Array) -> Array:
-    """(outputs, inputs) as columns: 64 outputs side by side for each input; then the next 64 outputs."""
-    columns = np.ascontiguousarray(_pad_rows(weight).T)
-    panels = [columns[:, start : start + PANEL].ravel() for start in range(0, columns.shape[1], PANEL)]
-    return np.concatenate(panels)
+def _panels(weight: NDArray[Any], kind: type = np.float32) -> Words:
+    """(outputs padded, inputs) as words of 1 float32, 2 uint16 or 4 uint8 inputs: 64 outputs side by side for each
+    group of inputs; then the next 64 outputs. Missing inputs weigh nothing."""
+    together = 4 // np.dtype(kind).itemsize
+    outputs, inputs = weight.shape
+    nothing = 128 if kind is np.uint8 else 0
+    columns = np.full((-(-inputs // together) * together, outputs), nothing, kind)
+    columns[:inputs] = weight.T
+    groups = columns.reshape(-1, together, outputs).transpose(0, 2, 1)
+    words = np.ascontiguousarray(groups).view(np.uint32)[..., 0]
+    return np.concatenate([words[:, start : start + PANEL].ravel() for start in range(0, outputs, PANEL)])
 
 
 def _gate_rows(matrix: Array) -> Array:

@@ -1,0 +1,75 @@
+/* One word of weights times one word of inputs, lane by lane, added to a sum. */
+#ifndef AUDIO_GEN_DOT_H
+#define AUDIO_GEN_DOT_H
+
+#include "inputs.h"
+
+#if defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+INLINE ints all_ints(int32_t x) { return x - (ints){0}; }
+
+#if WEIGHT_BITS == 8
+
+/* Weights are stored plus 128: so many times the inputs' sum is too much. Where the instruction takes signed bytes,
+   the 128 is taken off each weight instead. */
+#if defined(__ARM_FEATURE_DOTPROD)
+enum { TOO_MUCH = 0 };
+#else
+enum { TOO_MUCH = 128 };
+#endif
+
+#if defined(__AVX512VNNI__)
+INLINE ints dot(ints sum, ints weight, ints q) {
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weight, (__m512i)q);
+}
+#elif defined(__AVXVNNI__)
+INLINE ints dot(ints sum, ints weight, ints q) {
+    return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)weight, (__m256i)q);
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+INLINE ints dot(ints sum, ints weight, ints q) {
+    const int8x16_t signed_weight = vreinterpretq_s8_s32((int32x4_t)(weight ^ all_ints((int32_t)0x80808080u)));
+    return (ints)vdotq_s32((int32x4_t)sum, signed_weight, vreinterpretq_s8_s32((int32x4_t)q));
+}
+#else
+
+/* Products of neighbouring 16-bit numbers, added in pairs; exact for bytes. */
+INLINE ints multiply_pairs(shorts a, shorts b) {
+#if defined(__AVX512BW__)
+    return (ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+    return (ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#elif defined(__wasm_simd128__)
+    return (ints)wasm_i32x4_dot_i16x8((v128_t)a, (v128_t)b);
+#elif defined(__aarch64__)
+    const int32x4_t low = vmull_s16(vget_low_s16((int16x8_t)a), vget_low_s16((int16x8_t)b));
+    return (ints)vpaddq_s32(low, vmull_high_s16((int16x8_t)a, (int16x8_t)b));
+#else
+    return (((ints)a << 16) >> 16) * (((ints)b << 16) >> 16) + ((ints)a >> 16) * ((ints)b >> 16);
+#endif
+}
+
+/* Bytes 0 and 2 of each word, and bytes 1 and 3, widened in place. */
+INLINE ints dot(ints sum, ints weight, ints q) {
+    const shorts even = (shorts)(weight & all_ints(0x00ff00ff));
+    const shorts odd = (shorts)((ints)((vec_bits)weight >> 8) & all_ints(0x00ff00ff));
+    const shorts q_even = ((shorts)q << 8) >> 8, q_odd = (shorts)q >> 8;
+    return sum + multiply_pairs(even, q_even) + multiply_pairs(odd, q_odd);
+}
+#endif
+
+#elif WEIGHT_BITS == 16 && NARROWS
+
+/* Pairs of bfloat16: the odd product is added to the sum first, then the even one, fused, without denormals. */
+INLINE vec dot(vec sum, vec weight, vec x) {
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weight, (__m512bh)x);
+}
+
+#endif
+#endif

@@ -1,0 +1,131 @@
+/* The inner loops: the sums of `rows` rows and `wide` vectors of outputs, in each precision. `rows` and `wide` are
+   constants where they are inlined, so that the sums live in registers. Part of matrix.h. */
+#ifndef AUDIO_GEN_SUMS_H
+#define AUDIO_GEN_SUMS_H
+
+/* So much work per byte that the processor looks too few bytes ahead by itself. */
+#define LOOK_AHEAD(weight) \
+    if (rows >= 4) { \
+        UNROLL for (int v = 0; v < wide; v += GATED) __builtin_prefetch((weight) + v * LANES + 2048); \
+    }
+
+/* sum += weight x, float32. */
+INLINE void add_floats(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
+                       const float *const *x, vec (*sum)[16]) {
+    UNROLL_2 for (int32_t g = 0; g < groups; g++, weight += panel) {
+        vec column[16];
+        LOOK_AHEAD(weight)
+        UNROLL for (int v = 0; v < wide; v++) column[v] = load((const float *)weight + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const float scalar = x[r][g];
+            UNROLL for (int v = 0; v < wide; v++) sum[r][v] += column[v] * scalar;
+        }
+    }
+}
+
+#if WEIGHT_BITS == 16
+/* The same with pairs of bfloat16 weights. */
+INLINE void add_pairs(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
+                      const float *const *x, vec (*sum)[16]) {
+    UNROLL_2 for (int32_t g = 0; g < groups; g++, weight += panel) {
+        vec column[16];
+        LOOK_AHEAD(weight)
+        UNROLL for (int v = 0; v < wide; v++) column[v] = load((const float *)weight + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) {
+#if NARROWS
+            const vec pair = (vec)all_ints(((const word *)x[r])[g]);
+            UNROLL for (int v = 0; v < wide; v++) sum[r][v] = dot(sum[r][v], column[v], pair);
+#else
+            const float first = x[r][2 * g], second = x[r][2 * g + 1];
+            UNROLL for (int v = 0; v < wide; v++) {
+                sum[r][v] += (vec)((vec_bits)column[v] << 16) * first;
+                sum[r][v] += (vec)((vec_bits)column[v] & 0xffff0000u) * second;
+            }
+#endif
+        }
+    }
+}
+#endif
+
+#if WEIGHT_BITS == 8
+/* The same with four bytes each. */
+INLINE void add_bytes(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
+                      const float *const *x, ints (*sum)[16]) {
+    UNROLL_2 for (int32_t g = 0; g < groups; g++, weight += panel) {
+        ints column[16];
+        LOOK_AHEAD(weight)
+        UNROLL for (int v = 0; v < wide; v++) column[v] = *(const ints *)(weight + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) {
+            const ints four = all_ints(((const word *)x[r])[g]);
+            UNROLL for (int v = 0; v < wide; v++) sum[r][v] = dot(sum[r][v], column[v], four);
+        }
+    }
+}
+
+INLINE void block_of_bytes(const int rows, const int wide, const Product *product, int32_t row, int32_t origin,
+                           int32_t panel, int32_t shift) {
+    const int32_t o = origin + shift;
+    ints sum[4][16];
+    int32_t too_much[4];
+    UNROLL for (int r = 0; r < rows; r++) {
+        too_much[r] = 0;
+        UNROLL for (int v = 0; v < wide; v++) {
+            sum[r][v] = product->continues ? *(const ints *)(product->sums[row + r] + o + v * LANES) : (ints){0};
+        }
+    }
+    for (int32_t t = 0; t < product->terms; t++) {
+        const Matrix *matrix = product->matrix[t];
+        const float *x[4];
+        UNROLL for (int r = 0; r < rows; r++) {
+            x[r] = product->x[t][row + r];
+            too_much[r] += TOO_MUCH * ((const word *)x[r])[-1];
+        }
+        const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
+        add_bytes(rows, wide, weight, matrix->groups, panel, x, sum);
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < wide; v++) sum[r][v] -= all_ints(too_much[r]);
+        if (product->end == SUMS) {
+            UNROLL for (int v = 0; v < wide; v++) *(ints *)(product->out[row + r] + o + v * LANES) = sum[r][v];
+            continue;
+        }
+        vec y[16];
+        start_row(wide, product, row + r, o, y);
+        UNROLL for (int v = 0; v < wide; v++) {
+            y[v] += load(product->matrix[0]->scale + o + v * LANES) * __builtin_convertvector(sum[r][v], vec);
+        }
+        end_row(wide, product, row + r, o, y);
+    }
+}
+#endif
+
+/* `rows` rows from `row` on, `wide` vectors of outputs from `shift` on in the panel at `origin`, which is `panel`
+   outputs wide; weights of `bits` bits. */
+INLINE void block(const int bits, const int rows, const int wide, const Product *product, int32_t row, int32_t origin,
+                  int32_t panel, int32_t shift) {
+#if WEIGHT_BITS == 8
+    if (bits == 8) {
+        block_of_bytes(rows, wide, product, row, origin, panel, shift);
+        return;
+    }
+#endif
+    const int32_t o = origin + shift;
+    vec sum[4][16];
+    UNROLL for (int r = 0; r < rows; r++) start_row(wide, product, row + r, o, sum[r]);
+    for (int32_t t = 0; t < product->terms; t++) {
+        const Matrix *matrix = product->matrix[t];
+        const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
+        const float *x[4];
+        UNROLL for (int r = 0; r < rows; r++) x[r] = product->x[t][row + r];
+#if WEIGHT_BITS == 16
+        if (bits == 16) {
+            add_pairs(rows, wide, weight, matrix->groups, panel, x, sum);
+            continue;
+        }
+#endif
+        add_floats(rows, wide, weight, matrix->groups, panel, x, sum);
+    }
+    UNROLL for (int r = 0; r < rows; r++) end_row(wide, product, row + r, o, sum[r]);
+}
+
+#endif
