@@ -28,12 +28,12 @@ import numpy as np
 import torch
 
 from audio_gen import __version__
-from audio_gen.engine import Engine
+from audio_gen.engine import Engine, limits
+from audio_gen.engine.limits import processor_seconds, reading
 from audio_gen.sampler import Draw
 from audio_gen.shape import NetworkShape
 from benchmarks.gaps import clocked_library
 from benchmarks.gaps import measure as measure_gaps
-from benchmarks.limits import BYTES, Limits, hardware, processor_seconds
 from benchmarks.networks import (
     NETWORKS,
     Tensors,
@@ -41,7 +41,6 @@ from benchmarks.networks import (
     errors,
     random_tensors,
     random_tokens,
-    reading,
     reference_logits,
 )
 from benchmarks.peers import LeanStep, ModuleStep, Step
@@ -104,7 +103,7 @@ def accuracy(
     }
 
 
-def measure(arguments: argparse.Namespace, limits: Limits, folder: Path) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything, as plain JSON types."""
     rows: list[Row] = []
     found: dict[str, Any] = {}
@@ -129,11 +128,11 @@ def measure(arguments: argparse.Namespace, limits: Limits, folder: Path) -> dict
             for precision in arguments.precisions:
                 engine = compiled(shape, tensors, precision)
                 found[name]["gaps"][precision] = measure_gaps(engine, library)
-    speeds, arithmetic = visit(rows, arguments, limits)
+    speeds, arithmetic = visit(rows, arguments)
     return {
         "version": 1,
         "audio_gen": __version__,
-        "hardware": hardware(),
+        "hardware": limits.hardware(),
         "date": datetime.date.today().isoformat(),
         "quick": arguments.quick,
         "isa": isa,
@@ -147,15 +146,13 @@ def measure(arguments: argparse.Namespace, limits: Limits, folder: Path) -> dict
     }
 
 
-def visit(
-    rows: list[Row], arguments: argparse.Namespace, limits: Limits
-) -> tuple[dict[int, float], dict[str, float]]:
+def visit(rows: list[Row], arguments: argparse.Namespace) -> tuple[dict[int, float], dict[str, float]]:
     """Measure all rows by turns, and between them the limits: the best bytes/s by footprint and MAC/s by precision."""
     sizes = {
         size: 0.0
         for name in arguments.networks
         for precision in arguments.precisions
-        for _, size in reading(NETWORKS[name], BYTES[precision])
+        for _, size in reading(NETWORKS[name], precision)
     }
     arithmetic = dict.fromkeys(arguments.precisions, 0.0)
     for row in [*rows, *rows]:  # to learn how many samples fit the time
@@ -187,7 +184,7 @@ def describe(
     if row.kind in PEERS:
         return plain
     shape = NETWORKS[row.network]
-    seconds = sum(needed / speeds[size] for needed, size in reading(shape, BYTES[row.kind]))
+    seconds = sum(needed / speeds[size] for needed, size in reading(shape, row.kind))
     plain |= {
         "of_reading": round(middle * seconds / row.streams, 4),
         "of_arithmetic": round(middle * shape.macs_per_sample / arithmetic[row.kind], 4),
@@ -245,7 +242,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--precisions", nargs="+", default=list(BYTES), choices=BYTES)
+    parser.add_argument("--precisions", nargs="+", default=list(limits.BITS), choices=limits.BITS)
     parser.add_argument("--streams", nargs="+", type=int, help="default: 1 2 4 8 16 32; quick: 1 8 32")
     parser.add_argument("--rounds", type=int, help="default: 9; quick: 5")
     parser.add_argument("--seconds", type=float, help="per row and round; default: 0.2, quick: 0.05")
@@ -258,7 +255,7 @@ def main() -> None:
     arguments.seconds = arguments.seconds or (0.05 if quick else 0.2)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(arguments, Limits(Path(folder)), Path(folder))
+        result = measure(arguments, Path(folder))
     print(report(result))
     if arguments.save:
         arguments.save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

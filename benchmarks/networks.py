@@ -104,17 +104,3 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     top = logits - logits.max(-1, keepdims=True)
     result: NDArray[np.float64] = top - np.log(np.exp(top).sum(-1, keepdims=True))
     return result
-
-
-def reading(shape: NetworkShape, bytes_per_weight: int) -> list[tuple[float, int]]:
-    """Per tier: bytes that one sample needs, each weight read once; and the least memory they can stay in between.
-
-    Between two frames of a tier all faster tiers' weights are read, so theirs and its own compete for the cache.
-    """
-    found, together = [], 0
-    for k, period in enumerate(shape.pooling):
-        tier = (f"tiers.{k}.", "head.") if k == 0 else (f"tiers.{k}.",)
-        size = sum(math.prod(size) for name, size in tensor_shapes(shape).items() if name.startswith(tier))
-        together += size * bytes_per_weight
-        found.append((size * bytes_per_weight / period, together))
-    return found

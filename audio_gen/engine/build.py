@@ -89,7 +89,8 @@ def build(
             _run([*compiler, *common, *chosen, "-c", str(SOURCES / "engine.c"), "-o", str(target)])
             objects.append(str(target))
         library = Path(folder) / library_name(system)
-        _run([*compiler, *common, "-shared", str(SOURCES / "library.c"), *objects, "-o", str(library)])
+        once = [str(SOURCES / name) for name in ("library.c", "limits.c")]
+        _run([*compiler, *common, "-shared", *once, *objects, "-o", str(library)])
         partial = destination.with_name(destination.name + ".part")
         shutil.copyfile(library, partial)
         partial.replace(destination)  # a running process keeps the library it has loaded

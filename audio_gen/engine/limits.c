@@ -1,0 +1,104 @@
+/* What one core can do at most: read a stream of bytes, multiply and add in registers. Timed by the caller.
+
+   It says how much of the machine the engine uses. Each function runs the widest instructions there are. */
+#include "engine.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if (defined(__clang__) && __clang_major__ >= 14) || (!defined(__clang__) && __GNUC__ >= 12)
+#define NARROW_DOTS 1 /* the compiler knows dot products of bytes and of bfloat16 */
+#endif
+#endif
+
+#if defined(__x86_64__)
+#define KEEP(x) __asm__ volatile("" : "+x"(x)) /* no repeat may be left out */
+#elif defined(__aarch64__)
+#define KEEP(x) __asm__ volatile("" : "+w"(x))
+#else
+#define KEEP(x) ((void)(x))
+#endif
+
+enum { SUMS = 12 }; /* enough to hide the latency, few enough for 16 registers */
+
+/* ---- Reading: the sum of `count` floats (64-byte aligned, a multiple of 128), over and over ---- */
+
+#define READ(name, lanes, ...)                                                              \
+    typedef float name##_vec __attribute__((vector_size(4 * (lanes))));                     \
+    __VA_ARGS__ static float name(const float *data, size_t count, int32_t repeats) {       \
+        name##_vec sum[8] = {0};                                                            \
+        for (int32_t r = 0; r < repeats; r++) {                                             \
+            __asm__ volatile("" : : "r"(data) : "memory");                                  \
+            for (size_t i = 0; i + 8 * (lanes) <= count; i += 8 * (lanes)) {                \
+                for (int v = 0; v < 8; v++) sum[v] += *(const name##_vec *)(data + i + (size_t)(v * (lanes))); \
+            }                                                                               \
+        }                                                                                   \
+        float total = 0.0f;                                                                 \
+        for (int v = 0; v < 8; v++) {                                                       \
+            for (int lane = 0; lane < (lanes); lane++) total += sum[v][lane];               \
+        }                                                                                   \
+        return total;                                                                       \
+    }
+
+READ(read_plain, 4)
+#if defined(__x86_64__)
+READ(read_avx2, 8, __attribute__((target("avx2"))))
+READ(read_avx512, 16, __attribute__((target("avx512f"))))
+#endif
+
+EXPORT float audio_gen_read(const float *data, size_t count, int32_t repeats) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f")) return read_avx512(data, count, repeats);
+    if (__builtin_cpu_supports("avx2")) return read_avx2(data, count, repeats);
+#endif
+    return read_plain(data, count, repeats);
+}
+
+/* ---- Arithmetic: `repeats` times SUMS independent multiply-accumulates of whole registers ---- */
+
+#define MULTIPLY(name, vec, start, next, ...)                                         \
+    __VA_ARGS__ static void name(int64_t repeats, void *out) {                        \
+        vec sum[SUMS], factor = start;                                                \
+        for (int v = 0; v < SUMS; v++) sum[v] = factor;                               \
+        for (int64_t r = 0; r < repeats; r++) {                                       \
+            KEEP(factor);                                                             \
+            for (int v = 0; v < SUMS; v++) sum[v] = next;                             \
+        }                                                                             \
+        for (int v = 0; v < SUMS; v++) *(volatile vec *)out = sum[v];                 \
+    }
+
+typedef float plain_vec __attribute__((vector_size(16)));
+MULTIPLY(plain_fp32, plain_vec, ((plain_vec){0.9f, 0.9f, 0.9f, 0.9f}), sum[v] * factor + factor)
+#if defined(__x86_64__)
+MULTIPLY(avx2_fp32, __m256, _mm256_set1_ps(0.9f), _mm256_fmadd_ps(sum[v], factor, factor),
+         __attribute__((target("avx2,fma"))))
+MULTIPLY(avx512_fp32, __m512, _mm512_set1_ps(0.9f), _mm512_fmadd_ps(sum[v], factor, factor),
+         __attribute__((target("avx512f"))))
+#endif
+#if defined(NARROW_DOTS)
+MULTIPLY(avx512_bf16, __m512, _mm512_set1_ps(0.5f),
+         _mm512_dpbf16_ps(sum[v], (__m512bh)factor, (__m512bh)factor), __attribute__((target("avx512f,avx512bf16"))))
+MULTIPLY(avx512_int8, __m512i, _mm512_set1_epi8(1), _mm512_dpbusd_epi32(sum[v], factor, factor),
+         __attribute__((target("avx512f,avx512vnni"))))
+#endif
+
+/* Multiply-accumulates done, of floats (bits = 32), bfloat16 (16) or bytes (8); 0 where they have no instruction
+   of their own. */
+EXPORT int64_t audio_gen_multiply(int32_t bits, int64_t repeats) {
+    _Alignas(64) char out[64];
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+#if defined(NARROW_DOTS)
+    if (bits == 8 && __builtin_cpu_supports("avx512vnni")) return avx512_int8(repeats, out), repeats * SUMS * 64;
+    if (bits == 16 && __builtin_cpu_supports("avx512bf16")) return avx512_bf16(repeats, out), repeats * SUMS * 32;
+#endif
+    if (bits != 32) return 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) return avx512_fp32(repeats, out), repeats * SUMS * 16;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        return avx2_fp32(repeats, out), repeats * SUMS * 8;
+    }
+#endif
+    return plain_fp32(repeats, out), repeats * SUMS * 4;
+}
