@@ -6,6 +6,7 @@ error that says so; nothing is ever unpickled.
 
 import hashlib
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from audio_gen.shape import NetworkShape
 
 VERSION = 1
 SUFFIX = ".safetensors"
+_SCALES = "scales."
+"""Begins the names of the int8 scales among the tensors of a file; no weight is called so."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,24 @@ class Checkpoint:
     """Silence learned after the end of each clip, seconds."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """For people: data, licence, credit, steps, minutes, bits per sample, baselines, date, recipe ..."""
+    scales: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """What one int8 step of each activation is worth, float32 (channels,), by name; empty: not quantised."""
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    """How the scales were found: {"calibrated_on": ..., "bits": {"fp32": 1.05, ...}, "seconds": ...}."""
+
+    @property
+    def bits(self) -> dict[str, float]:
+        """Bits per sample of each precision, as `audio-gen quantize` has measured them; or empty."""
+        return dict(self.quantization.get("bits", {}))
+
+    @property
+    def scales_hash(self) -> str:
+        """Hex digest of what determines the sound in int8 beside `hash`; empty without scales."""
+        return _digest(self.scales) if self.scales else ""
 
     @property
     def hash(self) -> str:
-        """Hex digest of what determines the sound: weights, shape, codec and rate (not the card)."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Hex digest of what determines the sound: weights, shape, codec and rate (neither card nor scales)."""
         sounding = [
             self.shape.to_dict(),
             self.codec.levels,
@@ -55,16 +71,20 @@ class Checkpoint:
             self.sample_rate,
             list(self.curves),
         ]
-        digest.update(json.dumps(sounding, sort_keys=True).encode())
-        for name in sorted(self.tensors):
-            tensor = np.ascontiguousarray(self.tensors[name])
-            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-            digest.update(tensor.tobytes())
-        return digest.hexdigest()
+        return _digest(self.tensors, json.dumps(sounding, sort_keys=True))
 
     @property
     def parameters(self) -> int:
         return sum(tensor.size for tensor in self.tensors.values())
+
+
+def _digest(tensors: Mapping[str, NDArray[Any]], before: str = "") -> str:
+    digest = hashlib.blake2b(before.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -80,13 +100,18 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "card": dict(checkpoint.card),
         "hash": checkpoint.hash,
     }
-    write_tensors(path, checkpoint.tensors, {"audio_gen": json.dumps(header)})
+    if checkpoint.scales or checkpoint.quantization:
+        header["quantization"] = {**checkpoint.quantization, "scales_hash": checkpoint.scales_hash}
+    scales = {_SCALES + name: steps for name, steps in checkpoint.scales.items()}
+    write_tensors(path, {**checkpoint.tensors, **scales}, {"audio_gen": json.dumps(header)})
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read and check a checkpoint: header, shapes, and the hash against damage. Raises CheckpointError."""
+    """Read and check a checkpoint: header, shapes, and the hashes against damage. Raises CheckpointError."""
     path = Path(path)
-    tensors, metadata = read_tensors(path)
+    found, metadata = read_tensors(path)
+    tensors = {name: tensor for name, tensor in found.items() if not name.startswith(_SCALES)}
+    scales = {name.removeprefix(_SCALES): found[name] for name in found.keys() - tensors.keys()}
     if "audio_gen" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not one of audio_gen's checkpoints")
     try:
@@ -96,6 +121,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: checkpoint version {version}, this program knows up to {VERSION}; upgrade audio-gen"
             )
+        quantization = _quantization(header)
+        recorded_scales = quantization.pop("scales_hash", "")
         checkpoint = Checkpoint(
             NetworkShape.from_dict(header["network"]),
             Codec(**header["codec"]),
@@ -105,6 +132,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             dict(header["gain"]),
             float(header["end_seconds"]),
             dict(header["card"]),
+            scales,
+            quantization,
         )
         if checkpoint.shape.levels != checkpoint.codec.levels or checkpoint.sample_rate < 1:
             raise ValueError("network, codec and sample rate do not belong together")
@@ -119,10 +148,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: the weights do not match their recorded hash; fetch or train it again"
         )
+    if checkpoint.scales_hash != recorded_scales:
+        raise CheckpointError(
+            f"{path}: the int8 scales do not match their recorded hash; fetch or train it again"
+        )
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinite weights; train it again")
     return checkpoint
+
+
+def _quantization(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What the header says of the scales. Raises TypeError or ValueError if its bits are no numbers."""
+    found = dict(header.get("quantization", {}))
+    bits = {str(name): float(value) for name, value in dict(found.get("bits", {})).items()}
+    if not all(map(math.isfinite, bits.values())):
+        raise ValueError("bits per sample that are no numbers")
+    return found | {"bits": bits} if found else {}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:

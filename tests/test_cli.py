@@ -23,7 +23,19 @@ import audio_gen
 from audio_gen.checkpoint import load_checkpoint
 from audio_gen.cli.progress import Live, clock, fitted
 
-VERBS = ["doctor", "prepare", "train", "generate", "evaluate", "batch", "page", "run", "models", "info"]
+VERBS = [
+    "doctor",
+    "prepare",
+    "train",
+    "generate",
+    "evaluate",
+    "quantize",
+    "batch",
+    "page",
+    "run",
+    "models",
+    "info",
+]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and limits of POSIX")
 
 RECIPE = """

@@ -50,7 +50,10 @@ def expand(tables: Sequence[GenerateSettings], model: Model) -> list[Job]:
         if model.checkpoint.shape.curve_channels:
             raise ControlError(f"{where}: {model.name} needs curves, which a batch cannot give; use generate")
         for labels, draw, stream in _combinations(table, model.labels, where):
-            take = Take(model.name, model_hash, table.seconds, labels, table.seed, stream, draw)
+            take = Take(
+                model.name, model_hash, table.seconds, labels, table.seed, stream, draw,
+                precision=model.arithmetic,
+            )  # fmt: skip
             job = Job(table.name, take, _file(table, take, list(model.labels), where))
             other = taken.setdefault(job.file.casefold(), job)  # as file systems that ignore case see it
             if other is not job:

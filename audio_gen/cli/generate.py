@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audio_gen.cli.options import Force, ModelName, Quiet, need, parse_labels
+from audio_gen.cli.options import Force, ModelName, Precision, PrecisionName, Quiet, need, parse_labels
 from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError, SettingError
 
@@ -93,6 +94,7 @@ def generate(
     engine: Annotated[
         EngineName, typer.Option(help="compiled, or the slow PyTorch reference.")
     ] = EngineName.COMPILED,
+    precision: Precision = PrecisionName.AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Generate new audio with a model, streamed to a file that is playable at every moment.
@@ -100,7 +102,7 @@ def generate(
     Example: audio-gen generate drums --label drum=kick -o kick.wav
     """
     from audio_gen.sampler import Draw, load
-    from audio_gen.sampler.render import render, resumable, samples_in
+    from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
     from audio_gen.sampler.take import Take
 
     draw = Draw(temperature, top_k, top_p, min_p)
@@ -111,7 +113,7 @@ def generate(
         raise SettingError("--resume keeps what is there, --force replaces it; give one of them")
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
-    loaded = load(model, engine=engine.value, threads=threads)
+    loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
     length = None if math.isinf(seconds) else seconds
     frames, given = _curves(loaded, curve or [], length)
     takes = [
@@ -119,6 +121,10 @@ def generate(
         for stream in range(count)
     ]
     outputs = _outputs(output, takes, format)
+    begun = begun_precision(outputs) if resume and precision is PrecisionName.AUTO else None
+    if begun is not None and begun != loaded.precision:  # what a file was begun in decides
+        loaded = load(model, engine=engine.value, threads=threads, precision=begun)
+    takes = [replace(take, precision=loaded.arithmetic) for take in takes]
     rate = loaded.sample_rate
     found = sum(samples_in(path) for path in outputs) if resume else 0
     total = math.inf if length is None else count * max(1, round(length * rate))
@@ -149,7 +155,7 @@ def generate(
         speed = made / rate / max(time.perf_counter() - began, 1e-9)
         say(
             f"wrote {'standard output' if name == '-' else name} "
-            f"({what}{seconds:.2f} s{new}, {speed:.1f}× real time, seed {seed})",
+            f"({what}{seconds:.2f} s{new}, {speed:.1f}× real time, seed {seed}, {loaded.precision})",
             quiet,
         )
     if clipped:

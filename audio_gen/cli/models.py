@@ -51,6 +51,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
     """
     from audio_gen.checkpoint import load_checkpoint
     from audio_gen.sampler.library import find
+    from audio_gen.sampler.precision import choose
 
     checkpoint = load_checkpoint(find(model))
     shape = checkpoint.shape
@@ -64,6 +65,8 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "receptive_field": shape.receptive_field,
         "labels": {name: list(values) for name, values in shape.labels.items()},
         "curves": list(checkpoint.curves),
+        "quantization": dict(checkpoint.quantization),
+        "precision": choose(checkpoint, "auto"),
     }
     if as_json:
         product(json.dumps({**checkpoint.card, **facts, "network": shape.to_dict()}, indent=1))
@@ -75,6 +78,11 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
             value = f"{value:,} {UNITS[key]}"
         elif key == "receptive_field":
             value = f"{value} samples, {1000 * value / checkpoint.sample_rate:.0f} ms"
+        elif key == "quantization":
+            bits = ", ".join(f"{name} {cost:.4f}" for name, cost in checkpoint.bits.items())
+            value = f"{bits} bits per sample on the {value.get('held_out')}"
+        elif key == "precision":
+            value = f"{value} unless told otherwise"
         elif isinstance(value, dict):
             value = ", ".join(
                 f"{name} {'|'.join(part) if isinstance(part, list) else part}" for name, part in value.items()

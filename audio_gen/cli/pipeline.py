@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audio_gen.cli.options import Device, Force, Jobs, Overrides, Quiet, RecipePath, RunFolder, Threads, need
+from audio_gen.cli.options import (
+    Device,
+    Force,
+    Jobs,
+    Overrides,
+    Precision,
+    PrecisionName,
+    Quiet,
+    RecipePath,
+    RunFolder,
+    Threads,
+    need,
+)
 from audio_gen.cli.progress import Live, clock, product, say
 
 if TYPE_CHECKING:
@@ -22,6 +34,7 @@ def batch(
     overrides: Overrides = None,
     force: Force = False,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    precision: Precision = PrecisionName.AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Render every [[generate]] table of a recipe; what is there already is skipped.
@@ -32,18 +45,20 @@ def batch(
 
     settings = load_recipe(recipe, overrides or [])
     folder = run or Path("runs") / settings.name
-    render(settings, folder, model or str(folder), force, threads, quiet)
+    render(settings, folder, model or str(folder), precision.value, force, threads, quiet)
     product(folder / "clips")
 
 
-def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int, quiet: bool) -> None:
+def render(
+    recipe: "Recipe", folder: Path, model: str, precision: str, force: bool, threads: int, quiet: bool
+) -> None:
     """Render the clips of `recipe` into `folder`."""
     from audio_gen.batch import run_batch
     from audio_gen.data.store import Store
     from audio_gen.sampler import load
 
     store = Store(folder / "store") if (folder / "store").exists() else None
-    loaded = load(model, threads=threads)
+    loaded = load(model, threads=threads, precision=precision)
     with Live(quiet) as live:
 
         def show(done: int, total: int, seconds: float) -> None:
@@ -54,7 +69,8 @@ def render(recipe: "Recipe", folder: Path, model: str, force: bool, threads: int
 
         rendered = run_batch(recipe, loaded, store, folder, progress=show, force=force)
     say(
-        f"rendered {rendered.made} clips into {folder / 'clips'}, {rendered.skipped} were there already",
+        f"rendered {rendered.made} clips into {folder / 'clips'} in {loaded.precision}, "
+        f"{rendered.skipped} were there already",
         quiet,
     )
 
@@ -113,6 +129,7 @@ def run(
     Example: audio-gen run recipes/drums.toml --set data.source=recordings/ --set train.minutes=60
     """
     from audio_gen.cli.data import prepare_store
+    from audio_gen.cli.quantize import quantize_run
     from audio_gen.cli.train import train_run
     from audio_gen.pages.listening import write_page
     from audio_gen.recipe import load_recipe
@@ -124,5 +141,6 @@ def run(
     (folder / "recipe.json").write_text(json.dumps(settings.to_dict(), indent=1) + "\n", encoding="utf-8")
     check_tables(settings, folder)
     train_run(settings, folder, resume=not force, force=force, device=device, threads=threads, quiet=quiet)
-    render(settings, folder, str(folder), force=False, threads=threads or 1, quiet=quiet)
+    quantize_run(folder, threads or 1, quiet)
+    render(settings, folder, str(folder), "auto", force=False, threads=threads or 1, quiet=quiet)
     product(write_page(folder))

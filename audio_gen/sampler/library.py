@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from audio_gen.checkpoint import SUFFIX, load_checkpoint
-from audio_gen.engine.pack import check_tensors
+from audio_gen.engine.pack import check_scales, check_tensors
 from audio_gen.errors import CheckpointError, EngineError
 from audio_gen.sampler.model import Model
 
@@ -32,9 +32,15 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def load(
-    name_or_path: str | Path, *, engine: Literal["compiled", "reference"] = "compiled", threads: int = 1
+    name_or_path: str | Path,
+    *,
+    engine: Literal["compiled", "reference"] = "compiled",
+    threads: int = 1,
+    precision: str = "auto",
 ) -> Model:
-    """A bundled model by name, or a checkpoint by path. Raises CheckpointError.
+    """A bundled model by name, or a checkpoint by path. Raises CheckpointError, SettingError.
+
+    `precision`: "fp32", "bf16", "int8", or "auto": the fastest that costs at most 0.01 bits per sample.
 
     >>> load("no-such-model")
     Traceback (most recent call last):
@@ -44,6 +50,8 @@ def load(
     checkpoint = load_checkpoint(path)
     try:
         check_tensors(checkpoint.shape, checkpoint.tensors)
+        if checkpoint.scales:
+            check_scales(checkpoint.shape, checkpoint.scales)
     except EngineError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Model(checkpoint, engine=engine, threads=threads)
+    return Model(checkpoint, engine=engine, threads=threads, precision=precision)

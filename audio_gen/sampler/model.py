@@ -18,6 +18,7 @@ from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
+from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 
 CHUNK_SECONDS = 0.1
@@ -32,19 +33,40 @@ class Model:
         *,
         engine: Literal["compiled", "reference"] = "compiled",
         threads: int = 1,
+        precision: str = "auto",
     ) -> None:
-        """`threads`: how many groups of clips the compiled engine runs at once."""
+        """`threads`: how many groups of clips the compiled engine runs at once.
+
+        `precision`: "fp32", "bf16" or "int8" of the compiled engine; "auto" chooses by what the checkpoint says
+        they cost. The reference always computes in full. Raises CheckpointError, EngineError, SettingError.
+        """
         self.checkpoint = checkpoint
         self.name = str(checkpoint.card.get("name", "model"))
         self.engine: SamplingEngine
         if engine == "reference":
             from audio_gen.sampler.reference import ReferenceEngine
 
+            if precision not in ("auto", "fp32"):
+                raise SettingError(f"the reference engine computes in full precision, not in {precision}")
+            self.precision: Precision = "fp32"
             self.engine = ReferenceEngine.from_checkpoint(checkpoint)
         else:
             from audio_gen.engine import Engine
 
-            self.engine = Engine(checkpoint.shape, checkpoint.tensors, threads=threads)
+            self.precision = choose(checkpoint, precision)
+            self.engine = Engine(
+                checkpoint.shape,
+                checkpoint.tensors,
+                threads=threads,
+                precision=self.precision,
+                scales=checkpoint.scales if self.precision == "int8" else None,
+            )
+
+    @property
+    def arithmetic(self) -> str:
+        """What beside the checkpoint's hash decides on the audio: the precision, in int8 with its scales."""
+        digest = self.checkpoint.scales_hash[:12] if self.precision == "int8" else ""
+        return f"{self.precision} {digest}".rstrip()
 
     @property
     def sample_rate(self) -> int:

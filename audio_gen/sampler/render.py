@@ -1,7 +1,8 @@
 """Takes to files: streamed as they are made, side by side, and resumable from nothing but the files."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter, probe, read, read_blocks, read_tags
 from audio_gen.audio.files import is_pipe
-from audio_gen.errors import AudioFileError, OutputError
+from audio_gen.errors import AudioFileError, AudioGenError, OutputError
 from audio_gen.interrupts import uninterrupted
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
 from audio_gen.sampler.parts import Part, samples_of
@@ -23,6 +24,10 @@ Progress = Callable[[int], None]
 
 ROWS = 32
 """Clips made side by side."""
+WORK_SECONDS = 0.02
+"""About how long Ctrl-C may have to wait for the engine, which hears nothing meanwhile."""
+FIRST = 16
+"""Samples to begin with, while the engine's speed is not known."""
 CLIPPED = 0.99
 """From here up a sample may be all that clipping has left of a greater one, as only de-emphasis makes them."""
 
@@ -92,6 +97,15 @@ def resumable(model: Model, output: Path | str, format: str | None, bits: int | 
     return None
 
 
+def begun_precision(outputs: Sequence[Path | str]) -> str | None:
+    """The precision in which the first of these files that can be told from was begun; None if there is none."""
+    for output in outputs:
+        if output != "-" and Path(output).is_file():
+            with suppress(AudioGenError):  # `render` will say what is wrong with it
+                return Take.from_tags(read_tags(output), str(output)).precision.partition(" ")[0]
+    return None
+
+
 def samples_in(output: Path | str) -> int:
     """Samples that a file holds already; 0 if there is none, or if it is too young to hold any."""
     if output == "-" or not Path(output).is_file():
@@ -126,9 +140,13 @@ def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell
     for file in running:
         groups.setdefault(file.writer.samples_written, []).append(file)
     choirs = [(_voices(model, files, curves, at, chunk), files) for at, files in groups.items()]
+    piece = min(FIRST, chunk)
     while choirs := [choir for choir in choirs if choir[0].playing]:
         voices, files = min(choirs, key=lambda choir: choir[0].position)
-        made = voices.advance(chunk)
+        began = time.perf_counter()
+        made = voices.advance(piece)
+        needed = (time.perf_counter() - began) / max(1, max(waveform.size for _, waveform in made))
+        piece = max(1, min(chunk, 2 * piece, int(WORK_SECONDS / max(needed, 1e-9))))
         with uninterrupted():
             for number, waveform in made:
                 files[number].writer.write(waveform)
@@ -182,7 +200,7 @@ def _check_resumable(model: Model, take: Take, output: Path | str, format: str |
     if not path.exists():
         return
     begun = Take.from_tags(read_tags(path), str(path))
-    for name in ("model_hash", "labels", "seed", "stream", "draw", "curves"):
+    for name in ("model_hash", "labels", "seed", "stream", "draw", "curves", "precision"):
         ours, theirs = getattr(take, name), getattr(begun, name)
         if ours != theirs:
             what = "another model" if name == "model_hash" else f"{name} {_words(theirs)}, now {_words(ours)}"

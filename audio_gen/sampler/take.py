@@ -7,6 +7,7 @@ from typing import Any
 
 from audio_gen.errors import OutputError, SettingError
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.precision import PRECISIONS
 
 SOFTWARE = "audio_gen"
 
@@ -28,6 +29,8 @@ class Take:
     draw: Draw = Draw()  # noqa: RUF009 - frozen
     curves: Mapping[str, Any] = field(default_factory=dict)
     """Curve name: how it was given, such as "-20", or "melody.csv" and a digest of what it says."""
+    precision: str = "fp32"
+    """`Model.arithmetic`: "fp32", "bf16", or "int8" and a digest of its scales."""
 
     def tags(self, version: str) -> dict[str, str]:
         """What is written into the file, so that it can be made again."""
@@ -41,7 +44,10 @@ class Take:
         try:
             take = json.loads(tags["comment"])
             take.pop("version")
-            return cls(**take | {"draw": Draw(**take["draw"])})
+            found = cls(**take | {"draw": Draw(**take["draw"])})
+            if found.precision.partition(" ")[0] not in PRECISIONS:
+                raise ValueError(found.precision)
+            return found
         except (AttributeError, KeyError, TypeError, ValueError, SettingError):
             raise OutputError(
                 f"{where}: was not made by audio-gen, or has lost its tags; generate it afresh with --force"
