@@ -35,6 +35,7 @@ VERBS = [
     "run",
     "models",
     "info",
+    "bench",
 ]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and limits of POSIX")
 

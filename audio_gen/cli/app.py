@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from audio_gen import __version__
-from audio_gen.cli import data, generate, models, pipeline, quantize, train
+from audio_gen.cli import bench, data, generate, models, pipeline, quantize, train
 from audio_gen.errors import AudioGenError, SettingError
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ app.command("page")(pipeline.page)
 app.command("run")(pipeline.run)
 app.command("models")(models.models)
 app.command("info")(models.info)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:

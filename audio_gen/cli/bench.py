@@ -1,0 +1,64 @@
+"""The verb bench."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audio_gen.cli.models import AsJson
+from audio_gen.cli.options import Quiet
+from audio_gen.cli.progress import Live, product
+
+SECONDS = 10.0
+"""For everything together."""
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Bundled model, checkpoint or run folder.  [default: all bundled]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how fast this machine plays, in some 10 seconds: times real time, and share of its own limits.
+
+    Example: audio-gen bench
+    """
+    from audio_gen.checkpoint import load_checkpoint
+    from audio_gen.engine import limits
+    from audio_gen.sampler.library import bundled, find
+    from audio_gen.sampler.speed import Speed, speeds
+
+    found: list[Speed] = []
+    names = [model] if model else bundled()
+    with Live(quiet) as live:
+        for number, name in enumerate(names):
+            checkpoint = load_checkpoint(find(name))
+            for speed in speeds(Path(name).name, checkpoint, SECONDS / len(names)):
+                found.append(speed)
+                live.show(number / len(names), f"measuring {name}")
+    if as_json:
+        speeds_found = [asdict(speed) for speed in found]
+        product(json.dumps({"hardware": limits.hardware(), "speeds": speeds_found}, indent=1))
+        return
+    width = max([5, *(len(speed.model) for speed in found)])
+    product(f"{limits.hardware()}\n")
+    product(
+        f"{'model':{width}}  precision  clips  threads  {'samples/s':>10}  × real time  % of limit  instructions"
+    )
+    for speed in found:
+        product(
+            f"{speed.model:{width}}  {speed.precision:9}  {speed.streams:5}  {speed.threads:7}  "
+            f"{speed.samples_per_second:10,.0f}  {speed.real_time:11.1f}  {100 * speed.of_limit:10.0f}  "
+            f"{speed.instruction_set}"
+        )
+    product(
+        "\nlimit: reading the weights once per sample of all clips, or multiplying, as fast as measured here"
+    )
