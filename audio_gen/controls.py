@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,9 @@ from audio_gen.curves import (
     player_frames,
 )
 from audio_gen.errors import ControlError, DataError, RecipeError
-from audio_gen.recipe import LabelSettings
+
+if TYPE_CHECKING:  # a player needs no recipes
+    from audio_gen.recipe import LabelSettings
 
 __all__ = [
     "CURVES",
@@ -123,13 +126,14 @@ class LabelRule:
 
     Raises RecipeError when one raw name is gathered twice.
 
+    >>> from audio_gen.recipe import LabelSettings
     >>> rule = LabelRule("drum", LabelSettings(**{"from": "{kind}", "values": {"kick": ["ks"]}}))
     >>> rule.value({"kind": "ks"}), rule.value({"kind": "hh"}), rule.value({})
     ('kick', None, None)
     """
 
     name: str
-    settings: LabelSettings
+    settings: "LabelSettings"
     _values: dict[str, str] = field(init=False, repr=False, compare=False)  # raw name: value
 
     def __post_init__(self) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from audio_gen.audio.decode import Source, open_source
 from audio_gen.audio.problems import AudioProblemError
@@ -170,6 +169,8 @@ def _resample(blocks: Iterator[Waveform], rate: int, new_rate: int) -> Iterator[
     if rate == new_rate:
         yield from blocks
         return
+    import soxr
+
     resampler = soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality=_QUALITY)
     first, made = 0.0, 0
     for block in blocks:
