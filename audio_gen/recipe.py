@@ -41,6 +41,9 @@ class DataSettings(Settings):
     """What shares one gain: "dataset", "file", "none", or a field template such as "{speaker}"."""
     peak: float = Field(0.9, gt=0.0, le=1.0)
     """Peak amplitude that the gain brings the loudest sample of each gain group to."""
+    gain_share: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of each gain group's files, the quieter ones, that the gain is set by. A louder file gets a lower gain
+    of its own, so that one stray loud take does not leave its whole group quiet. 1: all files share."""
     split: Literal["file", "time"] = "file"
     """Hold out whole files (or groups of files), or the last part of every file, behind a gap."""
     group: str = ""
@@ -55,6 +58,9 @@ class DataSettings(Settings):
     """How much is kept of what precedes the sound: a clip begins this long before its wave first reaches a tenth
     of its peak. Left out: files are used from their first sample. One-shots with a breath of silence before
     the attack want 0.001, or the model may miss its cue."""
+    tail_seconds: float | None = Field(None, ge=0.0)
+    """How much is kept after the sound has faded to 54 dB below its peak. Left out: files are used to their last
+    sample. The tails of one-shots are mostly the room's noise, which no model can predict and nobody wants."""
     end_seconds: float = Field(0.0, ge=0.0, le=10.0)
     """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
 
@@ -164,6 +170,10 @@ class TrainSettings(Settings):
     """Decay per step of the averaged parameters, which are the ones validated, saved and played."""
     label_dropout: float = Field(0.1, ge=0.0, le=1.0)
     """How often each label is hidden, on its own, so that the model also knows clips with some or no labels."""
+    gain_range: float = Field(0.0, ge=0.0, le=40.0)
+    """Augmentation for small collections: half of the walks are heard softer, by up to so many decibels."""
+    flip: bool = False
+    """Augmentation: half of the walks are heard with reversed polarity, which sounds the same."""
     input_noise: float = Field(0.0, ge=0.0, le=32.0)
     """Largest standard deviation, in tokens, of the noise added to what the network hears, never to what it
     learns to predict; each walk draws its own from 0 to this. Teaches a stream to recover from its own slips."""
@@ -250,6 +260,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
                 "crops begin on curve frames"
+            )
+        if self.train.gain_range and self.controls.curves:
+            raise ValueError(
+                "train.gain_range makes walks softer than their curves say; with controls.curves leave it 0"
             )
         names = [table.name for table in self.generate]
         if len(set(names)) < len(names):

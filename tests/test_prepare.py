@@ -112,6 +112,35 @@ def test_gain_is_shared_by_its_group_alone(digits: Path, tmp_path: Path, gain: s
             assert 0.8 - 1e-4 < max(found) <= 0.8
 
 
+def test_a_stray_loud_take_has_a_gain_of_its_own(tmp_path: Path) -> None:
+    for name, peak in {"a1": 0.02, "a2": 0.04, "a3": 0.05, "a4": 0.8, "b1": 0.3}.items():
+        soundfile.write(
+            write(tmp_path / f"in/{name[0]}_{name[1]}.wav"), np.full(400, peak), RATE, subtype="FLOAT"
+        )
+    settings = {"pattern": "{who}_{take}", "gain": "{who}", "valid_fraction": 0.0}
+    gains = {}
+    for share in (1.0, 0.75):
+        prepare(recipe(tmp_path / "in", gain_share=share, **settings), tmp_path / "store")
+        gains[share] = {clip.source: clip.gain for clip in Store(tmp_path / "store").clips("train")}
+    all_share = {f"a_{i}.wav": 1.125 for i in (1, 2, 3, 4)} | {"b_1.wav": 3.0}
+    assert gains[1.0] == pytest.approx(all_share, rel=1e-4)
+    assert gains[0.75] == pytest.approx(all_share | {f"a_{i}.wav": 18.0 for i in (1, 2, 3)}, rel=1e-4)
+
+
+def test_a_tail_is_cut_once_the_sound_has_faded(tmp_path: Path) -> None:
+    time = np.arange(RATE) / RATE
+    decay = np.sin(2.0 * np.pi * 200.0 * time) * 10.0 ** (-60.0 * time / 20.0)  # 60 dB in a second
+    soundfile.write(write(tmp_path / "in/ring.wav"), decay, RATE, subtype="FLOAT")
+    soundfile.write(write(tmp_path / "in/tone.wav"), np.sin(200.0 * time), RATE, subtype="FLOAT")
+    lengths = {}
+    for tail in (None, 0.0, 0.05, 9.0):
+        prepare(recipe(tmp_path / "in", tail_seconds=tail, valid_fraction=0.0), tmp_path / "store")
+        lengths[tail] = [clip.length / RATE for clip in Store(tmp_path / "store").clips("train")]
+    assert lengths[None] == lengths[9.0] == [1.0, 1.0]
+    assert lengths[0.0] == [pytest.approx(54 / 60, abs=0.02), pytest.approx(1.0, abs=0.01)]
+    assert lengths[0.05] == [pytest.approx(54 / 60 + 0.05, abs=0.02), 1.0]
+
+
 def test_dynamics_and_offset_survive_the_gain(tmp_path: Path) -> None:
     soundfile.write(write(tmp_path / "in/loud.wav"), np.full(400, 0.5), RATE, subtype="FLOAT")
     soundfile.write(write(tmp_path / "in/soft.wav"), np.full(400, 0.125), RATE, subtype="FLOAT")

@@ -728,6 +728,29 @@ def test_noise_disturbs_what_is_heard_and_nothing_else() -> None:
     assert disturbed.inputs.min() >= 0 and disturbed.inputs.max() < 65_536
 
 
+def test_augmented_walks_differ_from_the_clip_by_polarity_and_gain_alone(tmp_path: Path) -> None:
+    write_tones(tmp_path / "in")
+    store = toy_store(toy_recipe(tmp_path / "in"), tmp_path / "store")
+    plain, varied = (
+        Readers(store, TrainSettings(steps=1, batch_size=4, crop=100, walk=2, **settings))  # type: ignore[arg-type]
+        for settings in ({}, {"flip": True, "gain_range": 12.0})
+    )
+    flipped, gains = 0, []
+    for _ in range(120):
+        clean, batch = plain.next(), varied.next()
+        assert np.array_equal(clean.real, batch.real)
+        assert np.array_equal(batch.inputs[:, 1:], batch.targets[:, :-1])
+        for row in np.flatnonzero(clean.real.all(1)):
+            x, y = (store.codec.decode(each.targets[row]).astype(float) for each in (clean, batch))
+            gain = float(x @ y / (x @ x))
+            flipped += gain < 0.0
+            gains.append(abs(gain))
+            assert np.abs(y - gain * x).max() < 0.05
+    assert 0.3 < flipped / len(gains) < 0.7
+    assert min(gains) > 10.0 ** (-12.5 / 20.0) and max(gains) < 1.02
+    assert 0.3 < np.mean(np.array(gains) > 0.98) < 0.7, "half of the walks keep their gain"
+
+
 def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop() -> None:
     source = readers([200] * 4, crop=10, walk=4, starts=0.5)
     begun_at_the_start = fresh = 0

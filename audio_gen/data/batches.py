@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.codec import Codec
 from audio_gen.controls import label_indices
 from audio_gen.data.store import Clip, Store
 from audio_gen.recipe import TrainSettings
@@ -84,11 +85,10 @@ class Readers:
                 self._take(row, reader)
                 fresh[row] = True
             clip = self._clips[reader.clip]
-            tokens = self._store.tokens(clip)
             start, stop = reader.position, min(reader.position + crop, reader.end)
-            if start:
-                heard[row, 0] = tokens[start - 1]
-            heard[row, 1 : 1 + stop - start] = tokens[start:stop]
+            before = min(start, 1)
+            tokens = self._store.tokens(clip)[start - before : stop]
+            heard[row, 1 - before : 1 + stop - start] = self._varied(tokens, row, reader)
             # What a stream begins with is what the model learns to begin with: where clips shall begin as they were
             # recorded, the first crop of a walk from the middle of one is context and not learned from.
             real[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
@@ -125,13 +125,29 @@ class Readers:
 
     def _shown(self, row: int, reader: Reader) -> NDArray[np.bool_]:
         """(number of labels,): each label is hidden on its own, so that the player may give any of them."""
-        return self._coins(row, reader)[4:] >= self._settings.label_dropout
+        return self._coins(row, reader)[6:] >= self._settings.label_dropout
+
+    def _varied(self, tokens: NDArray[np.uint16], row: int, reader: Reader) -> NDArray[np.uint16]:
+        """The tokens at this walk's gain and polarity."""
+        settings, coins = self._settings, self._coins(row, reader)
+        flip = settings.flip and coins[4] < 0.5
+        softer = (
+            max(0.0, 2.0 * coins[5] - 1.0) * settings.gain_range
+        )  # decibels; half of the walks stay as they are
+        if not flip and not softer:
+            return tokens
+        gain = (-1.0 if flip else 1.0) * 10.0 ** (-softer / 20.0)
+        # Token by token: each token's amplitude (emphasised, if the codec does that) stands for its whole interval.
+        codec = Codec(self._store.codec.levels)
+        table = codec.encode(gain * codec.decode(np.arange(codec.levels)))
+        varied: NDArray[np.uint16] = table[tokens]
+        return varied
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Uniform numbers of this stream's present clip: which, where, from its start, noise, labels."""
+        """Uniform numbers of this walk: which clip, where, from its start, noise, polarity, gain, labels."""
         key = np.array([self._settings.seed, row], np.uint64)
         generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
-        coins: NDArray[np.float64] = np.random.Generator(generator).random(4 + self._labels.shape[1])
+        coins: NDArray[np.float64] = np.random.Generator(generator).random(6 + self._labels.shape[1])
         return coins
 
     def _disturb(self, clean: NDArray[np.int64], noisy: NDArray[np.int64], row: int, reader: Reader) -> None:

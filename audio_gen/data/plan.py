@@ -213,11 +213,7 @@ def settle(survey: sqlite3.Connection, recipe: Recipe) -> None:
             "INSERT INTO notes SELECT 'truncated: used up to where it ends', source FROM files "
             f"WHERE {KEPT} AND truncated ORDER BY source"
         )
-        survey.execute("DELETE FROM gains")
-        peaks = survey.execute(f"SELECT gain_group, max(peak) FROM files WHERE {KEPT} GROUP BY gain_group")
-        while rows := peaks.fetchmany(500):
-            gains = [(name, 1.0 if data.gain == "none" else gain_for(data.peak, peak)) for name, peak in rows]
-            survey.executemany("INSERT INTO gains VALUES (?, ?)", gains)
+        _settle_gains(survey, data)
         if data.split == "file" or data.valid_where:
             _settle_split(survey, data)
         elif data.valid_fraction > 0.0:
@@ -226,6 +222,22 @@ def settle(survey: sqlite3.Connection, recipe: Recipe) -> None:
             for source, frames in lengths:
                 if len(_parts(data, False, frames)) == 1:
                     _note(survey, short, source)
+
+
+def _settle_gains(survey: sqlite3.Connection, data: DataSettings) -> None:
+    """One gain per group, by the loudest of the quieter `gain_share` of its files; louder files leave the group."""
+    survey.execute("DELETE FROM gains")
+    ranked = f"""SELECT source, gain_group, peak,
+        row_number() OVER (PARTITION BY gain_group ORDER BY peak, source) AS place,
+        count(*) OVER (PARTITION BY gain_group) AS members FROM files WHERE {KEPT}"""
+    sharing = "place <= max(1, cast(members * ? AS INTEGER))"
+    if data.gain != "none":
+        louder = f"SELECT source FROM ({ranked}) WHERE NOT {sharing}"
+        survey.execute(f"UPDATE files SET gain_group = source WHERE source IN ({louder})", (data.gain_share,))
+    peaks = survey.execute(f"SELECT gain_group, max(peak) FROM files WHERE {KEPT} GROUP BY gain_group")
+    while rows := peaks.fetchmany(500):
+        gains = [(name, 1.0 if data.gain == "none" else gain_for(data.peak, peak)) for name, peak in rows]
+        survey.executemany("INSERT INTO gains VALUES (?, ?)", gains)
 
 
 def gain_for(target: float, peak: float) -> float:
@@ -274,15 +286,18 @@ def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]
     """Every clip to be, by source, training part first."""
     end = round(data.end_seconds * data.sample_rate)
     rows = survey.execute(
-        f"""SELECT source, held, frames, labels, gain, clip_group, digest, truncated, peak, rms, onset
+        f"""SELECT source, held, frames, labels, gain, clip_group, digest, truncated, peak, rms, onset, fade
         FROM files JOIN gains ON gains.name = gain_group WHERE {KEPT} ORDER BY source"""
     )
-    for source, held, frames, labels, gain, group, digest, truncated, peak, rms, onset in rows:
+    for source, held, frames, labels, gain, group, digest, truncated, peak, rms, onset, fade in rows:
         lead = onset if data.lead_seconds is None else round(data.lead_seconds * data.sample_rate)
         for split, start, stop in _parts(data, bool(held), frames):
+            last = stop == frames
             start = max(start, min(onset - lead, stop - 1)) if start == 0 else start
+            if last and data.tail_seconds is not None:
+                stop = max(start + 1, min(stop, fade + round(data.tail_seconds * data.sample_rate)))
             yield Planned(
-                source, split, start, stop, end if stop == frames else 0, json.loads(labels), gain, group,
+                source, split, start, stop, end if last else 0, json.loads(labels), gain, group,
                 digest, bool(truncated), float(f"{peak * gain:.6g}"), float(f"{rms * gain:.6g}"),
             )  # fmt: skip
 

@@ -22,13 +22,15 @@ SILENT_PEAK = 1.0 / 32_768
 
 ONSET = 0.1
 """A sound begins where its wave first reaches this share of its peak."""
+FADED = 0.002
+"""It has faded after the last place where its wave reaches this one, 54 dB below the peak."""
 
-_VERSION = 2  # of the table and of what `measure` means
+_VERSION = 3  # of the table and of what `measure` means
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS files (
     source TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, seen INTEGER,
-    digest TEXT, frames INTEGER, peak REAL, rms REAL, truncated INTEGER, unusable TEXT, onset INTEGER,
+    digest TEXT, frames INTEGER, peak REAL, rms REAL, truncated INTEGER, unusable TEXT, onset INTEGER, fade INTEGER,
     excluded TEXT, labels TEXT, clip_group TEXT, gain_group TEXT, draw INTEGER, held INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gains (name TEXT PRIMARY KEY, gain REAL) WITHOUT ROWID;
@@ -52,6 +54,8 @@ class Facts:
     """Why it is left out; None if it is not."""
     onset: int = 0
     """The first sample that reaches a tenth of the peak."""
+    fade: int = 0
+    """Where the sound has faded: the sample after the last one that reaches FADED of the peak."""
 
 
 def measure(path: Path, sample_rate: int) -> Facts:
@@ -76,9 +80,9 @@ def measure(path: Path, sample_rate: int) -> Facts:
 
 def _measure(path: Path, sample_rate: int, digest: str, truncated: bool) -> Facts:
     frames, peak, energy = 0, 0.0, 0.0
-    records: list[
-        tuple[int, float]
-    ] = []  # where the wave first rose above all before; of these one is the onset
+    # Where the wave rose above all before, and where it falls below that for good: one of each is wanted.
+    records: list[tuple[int, float]] = []
+    falls: list[tuple[int, float]] = []
     for block in read_blocks(path, sample_rate, allow_truncated=truncated):
         size = np.abs(block)
         highest = np.maximum.accumulate(np.concatenate([[peak], size]))
@@ -86,6 +90,10 @@ def _measure(path: Path, sample_rate: int, digest: str, truncated: bool) -> Fact
         peak = float(highest[-1])
         records = [(at, value) for at, value in records if value >= ONSET * peak]
         records += [(frames + int(at), float(size[at])) for at in higher if size[at] >= ONSET * peak]
+        later = np.maximum.accumulate(np.concatenate([size, [0.0]])[::-1])[::-1]
+        lower = np.flatnonzero(size > np.maximum(later[1:], FADED * peak))
+        falls = [(at, value) for at, value in falls if value > max(float(later[0]), FADED * peak)]
+        falls += [(frames + int(at), float(size[at])) for at in lower]
         frames += len(block)
         energy += float(np.square(block, dtype=np.float64).sum())
     if not math.isfinite(energy):
@@ -93,7 +101,9 @@ def _measure(path: Path, sample_rate: int, digest: str, truncated: bool) -> Fact
     silent = "silent: its peak is not above -90 dBFS" if peak <= SILENT_PEAK else None
     rms = math.sqrt(energy / max(frames, 1))
     unusable = "empty: no samples" if not frames else silent
-    return Facts(digest, frames, peak, rms, truncated, unusable, records[0][0] if records else 0)
+    onset = records[0][0] if records else 0
+    fade = max((at + 1 for at, value in falls if value >= FADED * peak), default=frames)
+    return Facts(digest, frames, peak, rms, truncated, unusable, onset, fade)
 
 
 def open_survey(folder: Path, sample_rate: int) -> sqlite3.Connection:
@@ -166,8 +176,8 @@ def record(survey: sqlite3.Connection, facts: Iterable[tuple[str, Facts]]) -> No
     """Commit the facts of some sources."""
     with survey:
         survey.executemany(
-            """UPDATE files SET digest = ?, frames = ?, peak = ?, rms = ?, truncated = ?, unusable = ?, onset = ?
-            WHERE source = ?""",
+            """UPDATE files SET digest = ?, frames = ?, peak = ?, rms = ?, truncated = ?, unusable = ?, onset = ?,
+            fade = ? WHERE source = ?""",
             ((*astuple(each), source) for source, each in facts),
         )
 

@@ -33,8 +33,9 @@ from audio_gen.recipe import Recipe
 from audio_gen.training import allocator, publish
 from audio_gen.training import state as saved
 from audio_gen.training.metrics import Metrics, writing
+from audio_gen.training.optimisers import make_optimisers
 from audio_gen.training.state import Progress, TrainingState
-from audio_gen.training.step import learning_rate, make_optimiser, take_step
+from audio_gen.training.step import learning_rate, take_step
 from audio_gen.training.validation import choose_clips, validate
 
 PATIENCE = 20
@@ -96,7 +97,7 @@ class Training:
             network = Network(publish.shape_of(recipe, store)).to(self.device)
         self.state = TrainingState(
             network,
-            make_optimiser(network, self.settings),
+            make_optimisers(network, self.settings),
             [parameter.detach().clone() for parameter in network.parameters()],
             Readers(store, self.settings),
             network.start(self.settings.batch_size),

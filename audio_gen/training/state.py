@@ -13,6 +13,7 @@ from audio_gen.checkpoint import read_tensors, write_tensors
 from audio_gen.data.batches import Reader, Readers
 from audio_gen.errors import CheckpointError
 from audio_gen.network import Network, NetworkState
+from audio_gen.training.optimisers import owner
 
 FILE = "resume.safetensors"
 
@@ -51,7 +52,7 @@ class TrainingState:
     """Live objects of a training."""
 
     network: Network
-    optimiser: torch.optim.Optimizer
+    optimisers: list[torch.optim.Optimizer]
     average: list[Tensor]
     """Averaged parameters (EMA), in the order of `network.parameters()`."""
     readers: Readers
@@ -65,7 +66,7 @@ def save_state(path: Path, state: TrainingState) -> None:
     for (name, parameter), average in zip(state.network.named_parameters(), state.average, strict=True):
         tensors[f"parameter.{name}"] = parameter.detach()
         tensors[f"average.{name}"] = average
-        for key, value in state.optimiser.state.get(parameter, {}).items():
+        for key, value in owner(state.optimisers, parameter).state.get(parameter, {}).items():
             tensors[f"optimiser.{name}.{key}"] = value
     for index, tensor in enumerate(state.carried.tensors()):
         tensors[f"carried.{index}"] = tensor
@@ -99,7 +100,7 @@ def load_state(path: Path, state: TrainingState) -> None:
                     key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)
                 }
                 # The fused optimiser wants even its step counter where the parameter is.
-                state.optimiser.state[parameter] = {
+                owner(state.optimisers, parameter).state[parameter] = {
                     key: _tensor(array).to(parameter.device) for key, array in kept.items()
                 }
             like = state.carried.tensors()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from audio_gen.data.batches import Batch
 from audio_gen.network import Network, NetworkState
 from audio_gen.recipe import TrainSettings
+from audio_gen.training.optimisers import update
 from audio_gen.training.state import TrainingState
 
 BITS = 1.0 / math.log(2.0)
@@ -62,12 +63,10 @@ def take_step(
     if not (math.isfinite(bits) and math.isfinite(norm.item())) or spike:
         state.carried = network.start(len(batch.fresh))
         progress.skipped += 1
-        state.optimiser.zero_grad()
+        network.zero_grad()
         return bits
-    for group in state.optimiser.param_groups:
-        group["lr"] = rate
-    state.optimiser.step()
-    state.optimiser.zero_grad()
+    update(state.optimisers, rate)
+    network.zero_grad()
     state.carried = carried
     progress.smooth_loss = bits if progress.smooth_loss is None else 0.98 * progress.smooth_loss + 0.02 * bits
     progress.samples += int(np.count_nonzero(batch.real))
@@ -88,15 +87,3 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
         return settings.learning_rate * progress / settings.warmup
     left = (1.0 - progress) / settings.decay if settings.decay else 1.0
     return settings.learning_rate * min(1.0, max(0.0, left))
-
-
-def make_optimiser(network: Network, settings: TrainSettings) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101); biases and embeddings are not decayed."""
-    matrices = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Linear)}
-    decayed = [parameter for parameter in network.parameters() if id(parameter) in matrices]
-    free = [parameter for parameter in network.parameters() if id(parameter) not in matrices]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
