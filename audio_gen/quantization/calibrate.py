@@ -38,9 +38,9 @@ def calibrate(
     errors: dict[str, float] = {}
     for place, site in enumerate(scale_shapes(shape)):
         tell(place, len(products), f"calibrating {site}")
-        scales[site] = _search(largest[site], heard[site], products[site])
+        scales[site] = best_steps(largest[site], heard[site], products[site])
         for name, matrix in products[site].items():
-            errors[name] = _error(heard[site], matrix, heard[site] @ matrix.T, scales[site])
+            errors[name] = relative_error(heard[site], matrix, heard[site] @ matrix.T, scales[site])
     return scales, errors
 
 
@@ -95,7 +95,7 @@ def _products(shape: NetworkShape, tensors: Mapping[str, Array]) -> dict[str, di
     return found
 
 
-def _search(largest: Array, heard: Array, products: Mapping[str, Array]) -> Array:
+def best_steps(largest: Array, heard: Array, products: Mapping[str, Array]) -> Array:
     """The steps (channels,) with the least error of all products together."""
     matrix = np.concatenate(list(products.values()))
     exact = heard @ matrix.T
@@ -106,7 +106,7 @@ def _search(largest: Array, heard: Array, products: Mapping[str, Array]) -> Arra
         whole = balance * ((loud / balance).max() / LARGEST)
         for part in RANGES:
             steps = np.asarray(whole * part, np.float32)
-            error = _error(heard, matrix, exact, steps)
+            error = relative_error(heard, matrix, exact, steps)
             if error < least:
                 best, least = steps, error
     return best
@@ -117,7 +117,7 @@ def _awake(magnitudes: Array) -> Array:
     return np.maximum(magnitudes, np.float32(QUIETEST * loudest))
 
 
-def _error(heard: Array, matrix: Array, exact: NDArray[np.floating], steps: Array) -> float:
+def relative_error(heard: Array, matrix: Array, exact: NDArray[np.floating], steps: Array) -> float:
     """Relative rms error of `matrix` reading `heard` in `steps`, as the engine does it."""
     scale, (whole,) = quantised([matrix], steps)
     read = np.clip(np.rint(heard * (np.float32(1.0) / steps)), -LARGEST, LARGEST)
