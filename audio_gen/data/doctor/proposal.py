@@ -203,10 +203,10 @@ def recipe_tables(source: str, findings: Findings, advice: Sequence[Advice]) -> 
     if exclude := _exclude(advice):
         lines += ["exclude = [", *(f"    {_toml(glob.escape(name))}," for name in exclude), "]"]
     by = next((field for field in findings.levels if field.share >= 0.4 and field.ratio >= 4), None)
-    gain = "dataset"
-    if by and "levels-by-field" in codes:
-        gain = "file" if by.stray else f"{{{by.name}}}"
-    lines.append(f"gain = {_toml(gain)}")
+    levelled = by if "levels-by-field" in codes else None
+    lines.append(f"gain = {_toml(f'{{{levelled.name}}}' if levelled else 'dataset')}")
+    if levelled and levelled.stray:
+        lines.append("gain_share = 0.9")
     if codes & {"one-file-a-class", "few-files"}:
         lines += ['split = "time"', "gap_seconds = 5.0"]
     elif group := group_template(findings):

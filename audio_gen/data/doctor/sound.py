@@ -138,13 +138,13 @@ def levels(findings: Findings) -> Iterator[Advice]:
 
 
 def _remedy(field: LevelField) -> str:
-    """A gain per value, or per file where a value's loudest take would hold its others down."""
+    """A gain per value; stray loud takes, which would hold the others down, with one of their own."""
     stray = field.stray
     if stray is None:
         return f'Use data.gain = "{{{field.name}}}".'
     return (
-        f"One take of {stray} peaks at {field.loudest[stray]:.2f} and would keep the others quiet, so not a "
-        f'gain per {field.name}: use data.gain = "file".'
+        f'Use data.gain = "{{{field.name}}}" with data.gain_share = 0.9: one take of {stray} peaks at '
+        f"{field.loudest[stray]:.2f} and would keep its others quiet."
     )
 
 
