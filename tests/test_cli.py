@@ -207,7 +207,7 @@ def test_settings_out_of_range_are_wrong_usage(toy: Path, arguments: tuple[str, 
 def test_stdout_is_for_the_product(toy: Path) -> None:
     called = call("generate", toy, "-o", "a.wav", "--seconds", 0.2)
     assert called.text == "a.wav\n"
-    assert re.fullmatch(r"wrote a\.wav \(0\.20 s, [\d.]+× real time, seed 0\)\n", called.errors)
+    assert re.fullmatch(r"wrote a\.wav \(0\.20 s, [\d.]+× real time, seed 0, fp32\)\n", called.errors)
     piped = call("generate", toy, "-o", "-", "--seconds", 0.2)
     assert soundfile.info(io.BytesIO(piped.output)).frames == RATE // 5
     assert "wrote standard output" in piped.errors
@@ -476,9 +476,15 @@ def test_from_folder_to_page_and_not_twice(recipe: Path) -> None:
         "to beat, in bits per sample" in first.errors and "bits per sample on held-out audio" in first.errors
     )
     model = Path("runs/toy/model.safetensors").read_bytes()
+    assert "quantised runs/toy/model.safetensors: fp32 " in first.errors
+    assert load_checkpoint("runs/toy/model.safetensors").scales
     again = call("run", recipe, "--threads", 1)
     assert again.code == 0 and again.text == first.text
-    assert "this training is over" in again.errors and "2 were there already" in again.errors
+    assert (
+        "this training is over" in again.errors
+        and "quantised already" in again.errors
+        and "2 were there already" in again.errors
+    )
     assert Path("runs/toy/model.safetensors").read_bytes() == model
     other = ("--threads", 1, "--set", "train.learning_rate=1e-4")
     fails_late = call("run", recipe, *other)
