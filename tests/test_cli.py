@@ -219,7 +219,7 @@ def test_quiet_is_silent(toy: Path, recipe: Path) -> None:
         ("doctor", "recordings"),
         ("prepare", recipe),
         ("batch", recipe, "--model", toy, "--set", "controls.labels={}", "--set", "generate.0.labels={}"),
-        ("evaluate", toy, "recordings"),
+        ("evaluate", toy, "recordings", "--only", "likelihood,calibration"),
     ):
         called = call(*arguments, "-q")
         assert called.code == 0 and called.errors == "", called.errors
@@ -491,7 +491,7 @@ def test_from_folder_to_page_and_not_twice(recipe: Path) -> None:
     assert fails_late.code == 1 and "another recipe" in fails_late.errors
     forced = call("run", recipe, *other, "--force")
     assert forced.code == 0 and Path("runs/toy/model.safetensors").read_bytes() != model
-    scored = call("evaluate", "runs/toy", "recordings", "--json", "-q")
+    scored = call("evaluate", "runs/toy", "recordings", "--json", "-q", "--only", "likelihood")
     assert scored.code == 0 and json.loads(scored.text)
     assert call("generate", "runs/toy", "-o", "a.wav", "--label", "drum=kick", "--seconds", 0.1).code == 0
 
@@ -513,7 +513,7 @@ def test_clips_shorter_than_the_receptive_field(recipe: Path) -> None:
     trained = call("train", recipe, "--threads", 1, "--set", "network.layers=[6, 6]")
     assert trained.code == 0, trained.errors
     assert load_checkpoint("runs/toy/model.safetensors").shape.receptive_field > 50
-    scored = call("evaluate", "runs/toy", "runs/toy")
+    scored = call("evaluate", "runs/toy", "runs/toy", "--only", "likelihood")
     assert scored.code == 0 and "bits" in scored.text
 
 
@@ -747,8 +747,8 @@ def test_no_verb_but_training_imports_torch(toy: Path, recipe: Path) -> None:
         ("generate", toy, "-o", "a.wav", "--seconds", 0.1),
         ("doctor", "recordings"),
         ("prepare", recipe),
-        ("evaluate", toy, "recordings"),
-        ("evaluate", toy, "runs/toy", "--split", "all"),
+        ("evaluate", toy, "recordings", "--only", "likelihood,calibration"),
+        ("evaluate", toy, "runs/toy", "--split", "all", "--only", "likelihood"),
         ("batch", recipe, *plain, "--model", toy),
         ("page", "runs/toy"),
     )

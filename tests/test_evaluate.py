@@ -24,7 +24,7 @@ from audio_gen.errors import AudioFileError, ControlError, DataError, SettingErr
 from audio_gen.evaluation import likelihood, yardsticks
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.evaluation.likelihood import evaluate
-from audio_gen.evaluation.report import NONE, Evaluation, meaning
+from audio_gen.evaluation.score import NONE, Evaluation, meaning
 from audio_gen.evaluation.yardsticks import spread, store_baselines
 from audio_gen.recipe import Recipe, build_recipe
 from audio_gen.sampler.model import Model

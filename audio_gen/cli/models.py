@@ -1,13 +1,12 @@
-"""Verbs on models: models, info, evaluate."""
+"""Verbs on models: models, info."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from audio_gen.cli.options import ModelName, Quiet
-from audio_gen.cli.progress import Live, product, say
+from audio_gen.cli.options import ModelName
+from audio_gen.cli.progress import product, say
 
 AsJson = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
 
@@ -90,50 +89,3 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         elif isinstance(value, int):
             value = f"{value:,}" if value >= 100_000 else value
         product(f"{key.replace('_', ' '):32} {value}")
-
-
-def evaluate(
-    model: ModelName,
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="Token store, run folder, audio file, or folder of recordings.",
-            show_default=False,
-        ),
-    ],
-    split: Annotated[str, typer.Option(help="Part of a store: valid, train or all.")] = "valid",
-    max_seconds: Annotated[
-        float | None,
-        typer.Option(help="Score an evenly spread part of this length, seconds.", show_default=False),
-    ] = None,
-    baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Score simple predictors beside the model.")
-    ] = True,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Bits per sample of a model on any audio, by label and overall, beside simple baselines.
-
-    Example: audio-gen evaluate drums recordings/
-    """
-    from audio_gen.evaluation.likelihood import evaluate as score
-    from audio_gen.sampler import load
-
-    loaded = load(model, threads=threads)
-    with Live(quiet) as live:
-
-        def show(done: int, total: int, text: str) -> None:
-            live.show(done / total if total else None, text)
-
-        result = score(
-            loaded,
-            data,
-            split=split,
-            max_seconds=max_seconds,
-            baselines=baselines,
-            threads=threads,
-            progress=show,
-        )
-    product(json.dumps(result.to_dict(), indent=1) if as_json else result.to_text())

@@ -21,8 +21,9 @@ from audio_gen.controls import label_indices, natural_key
 from audio_gen.data.prepare import Progress
 from audio_gen.data.store import Store
 from audio_gen.errors import SettingError
+from audio_gen.evaluation.calibration import Calibration, Tally, tally
 from audio_gen.evaluation.material import RECORDINGS, Item, Material, open_material
-from audio_gen.evaluation.report import NONE, ClipScore, Evaluation, LabelScore, Stretch, Yardstick
+from audio_gen.evaluation.score import NONE, ClipScore, Evaluation, LabelScore, Stretch, Yardstick
 from audio_gen.evaluation.yardsticks import (
     JUDGED_TOKENS,
     fit_baselines,
@@ -36,6 +37,7 @@ ROWS = 32  # clips side by side, at most
 LOGITS = 1 << 19  # rows x time x levels of one block, which bounds the memory: about 15 MB
 CURVE_SAMPLES = 1 << 23  # of clips side by side that have curves, which are held for whole clips
 LEAST_FILL = 2 / 3  # of a row; a clip much shorter than its neighbours would be mostly padding
+CALIBRATED_TOKENS = 300_000  # whose predictions are held against what came, at most
 BINS = 10
 BIN_SECONDS = 0.1
 
@@ -47,6 +49,7 @@ def evaluate(
     split: str = "valid",
     max_seconds: float | None = None,
     baselines: bool = True,
+    calibrate: bool = False,
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -55,7 +58,8 @@ def evaluate(
     `data`: a token store or a run folder, of which the `split` ("valid", "train" or "all") is scored; or an
     audio file or a folder of recordings, all of which are scored, read and labelled by the rules in the
     model's card. The silence that a store keeps after each clip does not count. `max_seconds`: not more than
-    so much audio, evenly spread. `threads`: groups of clips at once; the figures do not depend on it.
+    so much audio, evenly spread. `calibrate`: hold the predicted probabilities against what came, too, on at
+    most CALIBRATED_TOKENS. `threads`: groups of clips at once; the figures do not depend on it.
 
     Raises DataError, AudioFileError, ControlError, SettingError: each says what does not fit, and what to do.
     """
@@ -63,40 +67,60 @@ def evaluate(
         raise SettingError(f"max_seconds must be above 0 and finite, got {max_seconds:g}")
     if threads < 1:
         raise SettingError(f"threads must be 1 or more, got {threads}")
-    tell = progress or (lambda done, total, text: None)
     with open_material(model, Path(data), split, progress) as material:
-        rate = model.sample_rate
-        lengths = [item.samples for item in material.items]
-        if max_seconds is not None:
-            lengths = spread(lengths, max(1, int(max_seconds * rate)), rate)
-        tasks = _tasks(material.items, lengths, rate)
-        costs = _score(model, material.store, tasks, threads, tell)
-        yardstick, notes = None, list(material.notes)
-        if baselines:
-            tell(0, 0, "fitting baselines")
-            whole = all(task.samples == task.item.samples for task in tasks) and len(tasks) == len(lengths)
-            yardstick = _measure(material, tasks, costs, whole, model.checkpoint.end_seconds)
-            notes += _yardstick_notes(material, yardstick)
-        samples = sum(task.samples for task in tasks)
-        return Evaluation(
-            model=model.name,
-            hash=model.checkpoint.hash,
-            data=str(data),
-            split=material.split,
-            sample_rate=rate,
-            levels=model.levels,
-            bits_per_sample=math.fsum(cost.bits for cost in costs) / samples,
-            samples=samples,
-            clips=tuple(
-                ClipScore(task.item.clip.source, cost.bits / task.samples, task.samples, task.item.labels)
-                for task, cost in zip(tasks, costs, strict=True)
-            ),
-            labels=tuple(_by_label(model.labels, tasks, costs)),
-            over_time=tuple(_over_time(tasks, costs, rate)),
-            yardstick=yardstick,
-            excluded=material.excluded,
-            notes=tuple(notes),
-        )
+        return score(
+            model, material, str(data), max_seconds=max_seconds, baselines=baselines, calibrate=calibrate,
+            threads=threads, progress=progress,
+        )  # fmt: skip
+
+
+def score(
+    model: Model,
+    material: Material,
+    data: str,
+    *,
+    max_seconds: float | None = None,
+    baselines: bool = True,
+    calibrate: bool = False,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The same for material that is open already; `data` is its name."""
+    tell = progress or (lambda done, total, text: None)
+    rate = model.sample_rate
+    lengths = [item.samples for item in material.items]
+    if max_seconds is not None:
+        lengths = spread(lengths, max(1, int(max_seconds * rate)), rate)
+    tasks = _tasks(material.items, lengths, rate, calibrate)
+    costs = _score(model, material.store, tasks, threads, tell)
+    tallies = [cost.tally for cost in costs if cost.tally is not None]
+    yardstick, notes = None, list(material.notes)
+    if baselines:
+        tell(0, 0, "fitting baselines")
+        whole = all(task.samples == task.item.samples for task in tasks) and len(tasks) == len(lengths)
+        yardstick = _measure(material, tasks, costs, whole, model.checkpoint.end_seconds)
+        notes += _yardstick_notes(material, yardstick)
+    samples = sum(task.samples for task in tasks)
+    return Evaluation(
+        model=model.name,
+        hash=model.checkpoint.hash,
+        data=data,
+        split=material.split,
+        sample_rate=rate,
+        levels=model.levels,
+        bits_per_sample=math.fsum(cost.bits for cost in costs) / samples,
+        samples=samples,
+        clips=tuple(
+            ClipScore(task.item.clip.source, cost.bits / task.samples, task.samples, task.item.labels)
+            for task, cost in zip(tasks, costs, strict=True)
+        ),
+        labels=tuple(_by_label(model.labels, tasks, costs)),
+        over_time=tuple(_over_time(tasks, costs, rate)),
+        yardstick=yardstick,
+        calibration=Calibration.of(Tally.sum(tallies)) if tallies else None,
+        excluded=material.excluded,
+        notes=tuple(notes),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,6 +131,8 @@ class _Task:
     samples: int
     judged: int
     """The first samples, which the baselines are judged by too."""
+    calibrated: int
+    """The first samples, whose predictions are held against what came."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +144,14 @@ class _Cost:
     """The first `judged` samples."""
     bins: NDArray[np.float64]
     """(BINS + 1,) the stretches of BIN_SECONDS, and the rest."""
+    tally: Tally | None
 
 
-def _tasks(items: Sequence[Item], lengths: Sequence[int], sample_rate: int) -> list[_Task]:
+def _tasks(items: Sequence[Item], lengths: Sequence[int], sample_rate: int, calibrate: bool) -> list[_Task]:
     judged = spread(lengths, JUDGED_TOKENS, sample_rate)
-    rows = zip(items, lengths, judged, strict=True)
-    return [_Task(item, samples, part) for item, samples, part in rows if samples]
+    calibrated = spread(lengths, CALIBRATED_TOKENS, sample_rate) if calibrate else [0] * len(lengths)
+    rows = zip(items, lengths, judged, calibrated, strict=True)
+    return [_Task(*row) for row in rows if row[1]]
 
 
 def _score(model: Model, store: Store, tasks: Sequence[_Task], threads: int, tell: Progress) -> list[_Cost]:
@@ -132,10 +160,10 @@ def _score(model: Model, store: Store, tasks: Sequence[_Task], threads: int, tel
     total, done = sum(task.samples for task in tasks), 0
     costs: dict[int, _Cost] = {}
 
-    def score(group: Sequence[int]) -> list[_Cost]:
+    def score_some(group: Sequence[int]) -> list[_Cost]:
         return _score_group(model, store, [tasks[place] for place in group])
 
-    for group, found in zip(groups, _map(score, groups, threads), strict=True):
+    for group, found in zip(groups, _map(score_some, groups, threads), strict=True):
         costs.update(zip(group, found, strict=True))
         done += sum(tasks[place].samples for place in group)
         tell(done, total, "scoring")
@@ -180,6 +208,7 @@ def _score_group(model: Model, store: Store, tasks: Sequence[_Task]) -> list[_Co
     totals, judged_totals = np.zeros(len(tasks)), np.zeros(len(tasks))
     width = max(1, round(BIN_SECONDS * model.sample_rate))
     bins = np.zeros((len(tasks), BINS + 1))
+    tallies: list[list[Tally]] = [[] for _ in tasks]
     block = max(1, LOGITS // (len(tasks) * model.levels))
     longest = int(lengths.max())
     for start, stop in pairwise([*range(0, longest, block), longest]):
@@ -187,7 +216,12 @@ def _score_group(model: Model, store: Store, tasks: Sequence[_Task]) -> list[_Co
         for row, clip in enumerate(tokens):
             known = clip[start : min(stop, int(lengths[row]))]
             part[row, : len(known)] = known
-        costs = token_bits(model.engine.logits(state, part, curves), part)
+        logits = model.engine.logits(state, part, curves)
+        costs = token_bits(logits, part)
+        for row, task in enumerate(tasks):
+            if task.calibrated > start:
+                inside = slice(0, min(stop, task.calibrated) - start)
+                tallies[row].append(tally(logits[row, inside], part[row, inside]))
         places = np.arange(start, stop)
         costs[places >= lengths[:, None]] = 0.0
         totals += costs.sum(axis=1)
@@ -195,8 +229,9 @@ def _score_group(model: Model, store: Store, tasks: Sequence[_Task]) -> list[_Co
         in_bin = np.minimum(places // width, BINS)
         for each in range(int(in_bin[0]), int(in_bin[-1]) + 1):
             bins[:, each] += costs[:, in_bin == each].sum(axis=1)
-    rows = zip(totals.tolist(), judged_totals.tolist(), bins, strict=True)
-    return [_Cost(bits, some, per_bin) for bits, some, per_bin in rows]
+    counted = [Tally.sum(each) if each else None for each in tallies]
+    rows = zip(totals.tolist(), judged_totals.tolist(), bins, counted, strict=True)
+    return [_Cost(*row) for row in rows]
 
 
 def _curves(store: Store, tasks: Sequence[_Task]) -> NDArray[np.float32]:

@@ -1,201 +1,117 @@
-"""What an evaluation found, as JSON types and as a table to read."""
+"""All that an evaluation found, as one report: JSON types, text, and sections for a page."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from audio_gen.evaluation.baselines import Baseline
+from audio_gen.evaluation.blocks import Section, Sounds, percent, section_lines
+from audio_gen.evaluation.calibration import Calibration
+from audio_gen.evaluation.distribution import Distribution
+from audio_gen.evaluation.long_runs import LongRuns
+from audio_gen.evaluation.novelty import Novelty
+from audio_gen.evaluation.recognition import Recognition
+from audio_gen.evaluation.score import Evaluation
 
-NONE = "(none)"
-"""Stands for the missing value among the values of a label."""
-SHOWN = 30  # values per label, and names of files left out, in the text; to_dict has all of them
-
-
-@dataclass(frozen=True)
-class ClipScore:
-    """One clip's own figure."""
-
-    source: str
-    bits_per_sample: float
-    samples: int
-    labels: dict[str, str]
-    """What the model was told of the clip."""
+LIKELIHOOD, CALIBRATION, RECOGNISABILITY = "likelihood", "calibration", "recognisability"
+DISTRIBUTION, NOVELTY, LONG_RUNS = "distribution", "novelty", "long-runs"
+PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS)
+VERSION = 1
+"""Of the JSON."""
 
 
 @dataclass(frozen=True)
-class LabelScore:
-    """All clips that share one value of one label; a label's rows together are all clips."""
+class Generated:
+    """The clips that were made to be judged."""
 
-    label: str
-    value: str
-    """NONE for the clips without a value."""
-    bits_per_sample: float
-    samples: int
     clips: int
+    seconds: float
+    silent: int
+    """Clips without any sound."""
+    endless: int
+    """Clips that did not end by themselves, of a model that learned to."""
+    ends: bool
+    """The model learned to end its clips."""
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """The same stretch of time of every clip that lasts so long."""
-
-    start_seconds: float
-    end_seconds: float | None
-    """None: to the end."""
-    bits_per_sample: float
-    samples: int
-    clips: int
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """The baselines, and the model on exactly the tokens that they were judged by."""
-
-    baselines: tuple[Baseline, ...]
-    """From weakest to strongest."""
-    model_bits_per_sample: float
-    samples: int
-    fitted_on: str
-    """"training split", or "scored audio" where there is nothing else to fit them to."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What the samples of some clips cost a model: the mean over all samples, in bits."""
+class Report:
+    """One model on some data. A part is None where it was not asked for or does not apply."""
 
     model: str
     hash: str
     """Of the model."""
     data: str
-    split: str
-    """"valid", "train" or "all" of a token store; "recordings" where files were given."""
     sample_rate: int
     """Hertz."""
-    levels: int
-    bits_per_sample: float
-    samples: int
-    clips: tuple[ClipScore, ...]
-    """In the order of the store."""
-    labels: tuple[LabelScore, ...]
-    """Label by label, the values that cost least first."""
-    over_time: tuple[Stretch, ...]
-    yardstick: Yardstick | None
-    excluded: tuple[tuple[str, str], ...] = ()
-    """(source, reason) of each recording that could not be scored."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the figures must know, a sentence each."""
-
-    @property
-    def seconds(self) -> float:
-        """Of audio that was scored."""
-        return self.samples / self.sample_rate
+    settings: Mapping[str, Any]
+    """Number, seed and draw of the generated clips: what makes the report again."""
+    likelihood: Evaluation | None = None
+    calibration: Calibration | None = None
+    generated: Generated | None = None
+    recognisability: Recognition | None = None
+    distribution: Distribution | None = None
+    novelty: Novelty | None = None
+    long_runs: LongRuns | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Why, for each part that was asked for and does not apply."""
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types; every clip is in it."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain | {"clip_count": len(self.clips), "seconds": self.seconds}
+        """JSON types; every clip is in it, and no audio."""
+        plain: dict[str, Any] = _plain(self)
+        if self.likelihood is not None:
+            plain["likelihood"] = self.likelihood.to_dict()
+            del plain["likelihood"]["calibration"]
+        return {"version": VERSION} | plain
 
     def to_text(self) -> str:
-        """A table of a screenful, without a line end after it."""
-        return "\n".join(_lines(self))
+        """To read on a terminal, without a line end after it."""
+        return "\n".join(self._lines())
+
+    def sections(self) -> list[Section]:
+        """The parts there are, in their order, each for a page."""
+        parts = (self.likelihood, self.calibration, self.recognisability, self.distribution, self.novelty)
+        return [part.section() for part in (*parts, self.long_runs) if part is not None]
+
+    def facts(self) -> str:
+        """What was generated, in a sentence; "" if nothing was."""
+        if self.generated is None:
+            return ""
+        made, settings = self.generated, self.settings
+        said = (
+            f"{made.clips:,} clips were generated, {made.seconds:,.1f} s, from seed {settings['seed']} at "
+            f"temperature {settings['draw']['temperature']:g}, none chosen."
+        )
+        if made.ends:
+            said += f" {percent(1.0 - made.endless / made.clips)} of them ended by themselves."
+        return said + (f" {made.silent:,} of them are silent." if made.silent else "")
+
+    def _lines(self) -> Iterator[str]:
+        if self.likelihood is not None:
+            yield self.likelihood.to_text()
+        else:
+            yield f"{self.model} on {self.data}"
+        if self.generated is not None:
+            yield ""
+            yield self.facts()
+        for section in self.sections():
+            if section.title != "Likelihood":
+                yield ""
+                yield from section_lines(section)
+        if self.left_out:
+            yield ""
+            yield "left out"
+            yield from (f"  {part}: {why}" for part, why in self.left_out.items())
 
 
 def _plain(value: Any) -> Any:
-    """JSON knows lists, and no tuples."""
-    if isinstance(value, dict):
+    """JSON knows no dataclasses, tuples and NaN."""
+    if isinstance(value, Sounds):
+        return None
+    if is_dataclass(value):
+        named = {each.name: getattr(value, each.name) for each in fields(value)}
+        return {name: _plain(each) for name, each in named.items() if not isinstance(each, Sounds)}
+    if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
-
-
-def _lines(evaluation: Evaluation) -> Iterator[str]:
-    kinds = {"valid": "held-out clip", "train": "training clip", "recordings": "recording"}
-    kind = kinds.get(evaluation.split, "training or held-out clip")
-    yield f"{evaluation.model} on {evaluation.data}"
-    yield (
-        f"{_count(len(evaluation.clips), kind)}, {evaluation.seconds:,.1f} s at {evaluation.sample_rate:,} Hz, "
-        f"{evaluation.levels} levels"
-    )
-    yield ""
-    yield "bits per sample, lower is better"
-    yield from _comparison(evaluation)
-    yield ""
-    yield meaning(evaluation)
-    for note in evaluation.notes:
-        yield f"Note: {note}"
-    for label in dict.fromkeys(score.label for score in evaluation.labels):
-        yield ""
-        yield from _label_table(label, [score for score in evaluation.labels if score.label == label])
-    if len(evaluation.over_time) > 1:
-        yield ""
-        yield "within clips"
-        yield from _table([(_span(stretch), stretch.bits_per_sample, "") for stretch in evaluation.over_time])
-    if evaluation.excluded:
-        yield ""
-        yield f"left out: {len(evaluation.excluded)}"
-        yield from (f"  {source}: {reason}" for source, reason in evaluation.excluded[:SHOWN])
-        yield from _more(len(evaluation.excluded))
-
-
-def _comparison(evaluation: Evaluation) -> Iterator[str]:
-    yardstick = evaluation.yardstick
-    if yardstick is None:
-        yield from _table([("this model", evaluation.bits_per_sample, "")])
-        return
-    rows = [(baseline.name, baseline.bits_per_sample, "") for baseline in yardstick.baselines]
-    part = yardstick.samples < evaluation.samples
-    where = f"on the same {yardstick.samples / evaluation.sample_rate:,.1f} s" if part else ""
-    rows.append(("this model", yardstick.model_bits_per_sample, where))
-    if part:
-        rows.append(("this model", evaluation.bits_per_sample, f"on all {evaluation.seconds:,.1f} s"))
-    yield from _table(rows)
-
-
-def meaning(evaluation: Evaluation) -> str:
-    """One sentence: what the figures say of the model, beside the best baseline."""
-    yardstick = evaluation.yardstick
-    if yardstick is None or not yardstick.baselines:
-        uniform = float(evaluation.levels.bit_length() - 1)
-        saved = uniform - evaluation.bits_per_sample
-        verb = "saves" if saved >= 0.0 else "wastes"
-        unknown = f"Against {uniform:.2f} bits for a sample of which nothing is known"
-        return f"{unknown}, this model {verb} {abs(saved):.2f}."
-    best = min(yardstick.baselines, key=lambda baseline: baseline.bits_per_sample)
-    ahead = best.bits_per_sample - yardstick.model_bits_per_sample
-    times = 2.0 ** abs(ahead)
-    if ahead <= 0.0:
-        return (
-            f"This model foresees the next sample no better than the best simple rule ({best.name}): it "
-            f"needs {-ahead:.2f} bits more; train it longer, or on audio more like this."
-        )
-    return (
-        f"This model needs {ahead:.2f} bits fewer than the best simple rule ({best.name}): hearing the past, "
-        f"it finds the sample that really comes next {times:.1f} times as likely, on average."
-    )
-
-
-def _label_table(label: str, scores: list[LabelScore]) -> Iterator[str]:
-    yield label
-    rows = [(score.value, score.bits_per_sample, _count(score.clips, "clip")) for score in scores]
-    yield from _table(rows[:SHOWN])
-    yield from _more(len(scores))
-
-
-def _table(rows: list[tuple[str, float, str]]) -> Iterator[str]:
-    """Name, figure and remark, in columns."""
-    width = max(len(name) for name, _, _ in rows)
-    for name, bits, remark in rows:
-        yield f"  {name:<{width}}  {bits:5.2f}  {remark}".rstrip()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _more(count: int) -> Iterator[str]:
-    if count > SHOWN:
-        yield f"  and {count - SHOWN} more"
-
-
-def _span(stretch: Stretch) -> str:
-    if stretch.end_seconds is None:
-        return f"after {stretch.start_seconds:.1f} s"
-    return f"{stretch.start_seconds:.1f} to {stretch.end_seconds:.1f} s"
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,369 @@
+"""The whole evaluation of a model: what is asked for and applies, in one report.
+
+    report = judge(audio_gen.load("drums"), Path("runs/drums"), Settings())
+    print(report.to_text())
+
+Likelihood and calibration are of recordings. For the rest the model generates clips, one beside each held-out
+recording in turn, with its labels, which are then held against the held-out and the training recordings.
+"""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from audio_gen.data.prepare import Progress
+from audio_gen.data.store import Store
+from audio_gen.errors import SettingError
+from audio_gen.evaluation import distribution, long_runs, novelty, recognition
+from audio_gen.evaluation.blocks import Sound, Sounds
+from audio_gen.evaluation.clips import Made, make
+from audio_gen.evaluation.excerpts import Excerpt, cut, matched, mixed
+from audio_gen.evaluation.likelihood import score
+from audio_gen.evaluation.material import RECORDINGS, Material, open_material
+from audio_gen.evaluation.report import (
+    CALIBRATION,
+    DISTRIBUTION,
+    LIKELIHOOD,
+    LONG_RUNS,
+    NOVELTY,
+    PARTS,
+    RECOGNISABILITY,
+    Generated,
+    Report,
+)
+from audio_gen.evaluation.score import Evaluation
+from audio_gen.evaluation.spectra import Ear, Waveform, sounding_part
+from audio_gen.evaluation.yardsticks import sounding
+from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.model import Model
+
+EXTRA = {"scikit-learn": "sklearn", "librosa": "librosa"}
+"""Packages, and the modules they bring, that all parts need which listen."""
+FEWEST = 8  # held-out excerpts, that any figure is worth being computed from
+HEARD = 2_000  # excerpts of each kind that are compared one by one, at most
+TAUGHT = 6_000  # training excerpts that the recogniser learns from, at most
+REAL_SECONDS = 180.0  # of held-out recordings that long runs are held against, at most
+LONG_STREAM = 1 << 20  # first stream of the long runs, beyond those of the clips
+DISGUISED = 60  # training recordings that are disguised
+PAIRS = 6  # of clip and nearest recording, to be heard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to evaluate, and how. Raises SettingError."""
+
+    parts: tuple[str, ...] = PARTS
+    split: str = "valid"
+    """Part of a store whose likelihood is computed; the rest always listens to held-out clips."""
+    max_seconds: float | None = None
+    """Of audio whose likelihood is computed."""
+    baselines: bool = True
+    clips: int = 200
+    """To generate."""
+    seed: int = 0
+    draw: Draw = Draw()  # noqa: RUF009 - frozen
+    long_runs: int = 3
+    long_seconds: float = 60.0
+    """Of each long run."""
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise SettingError(f"no part {part!r} in an evaluation; known: {', '.join(PARTS)}")
+        if not self.parts:
+            raise SettingError(f"an evaluation needs a part; known: {', '.join(PARTS)}")
+        if self.clips < FEWEST:
+            raise SettingError(f"clips must be {FEWEST} or more to judge a model by, got {self.clips}")
+        if self.long_runs < 1 or not 1.0 <= self.long_seconds < math.inf:
+            raise SettingError(
+                f"long runs must be 1 or more, of 1 s or more, got {self.long_runs} of {self.long_seconds:g} s"
+            )
+
+
+def missing() -> list[str]:
+    """Packages of the extra that are not installed."""
+    return [package for package, module in EXTRA.items() if not _there(module)]
+
+
+def _there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # barred
+        return False
+
+
+def judge(model: Model, data: Path, settings: Settings, progress: Progress | None = None) -> Report:
+    """Evaluate `model` on `data` (as `likelihood.evaluate` takes it). Raises AudioGenError."""
+    tell = progress or (lambda done, total, text: None)
+    with open_material(model, Path(data), settings.split, progress) as material:
+        found: dict[str, Any] = {}
+        if {LIKELIHOOD, CALIBRATION} & set(settings.parts):
+            scored = _score(model, material, str(data), settings, progress)
+            found["calibration"] = scored.calibration
+            found["likelihood"] = scored if LIKELIHOOD in settings.parts else None
+        listening = _Listening(model, material, settings, tell)
+        left_out: dict[str, str] = {}
+        for part, hear in (
+            (RECOGNISABILITY, listening.judge_labels),
+            (DISTRIBUTION, listening.judge_distance),
+            (NOVELTY, listening.judge_novelty),
+            (LONG_RUNS, listening.judge_long_runs),
+        ):
+            if part not in settings.parts:
+                continue
+            why = listening.obstacle(part)
+            if why is None:
+                found[part.replace("-", "_")] = hear()
+            else:
+                left_out[part] = why
+        if "made" in vars(listening):
+            found["generated"] = listening.facts()
+        kept = {key: value for key, value in asdict(settings).items() if key not in ("threads", "parts")}
+        return Report(
+            model.name, model.checkpoint.hash, str(data), model.sample_rate, kept, left_out=left_out, **found
+        )
+
+
+def _score(
+    model: Model, material: Material, data: str, settings: Settings, progress: Progress | None
+) -> Evaluation:
+    return score(
+        model,
+        material,
+        data,
+        max_seconds=settings.max_seconds,
+        baselines=settings.baselines and LIKELIHOOD in settings.parts,
+        calibrate=CALIBRATION in settings.parts,
+        threads=settings.threads,
+        progress=progress,
+    )
+
+
+class _Listening:
+    """The parts that listen: what they share is made when first needed, and once."""
+
+    def __init__(self, model: Model, material: Material, settings: Settings, tell: Progress) -> None:
+        self._model, self._store, self._settings, self._tell = model, material.store, settings, tell
+        rate, end, store = model.sample_rate, model.checkpoint.end_seconds, material.store
+        if material.split == RECORDINGS:
+            clips = [(item.clip, item.samples, item.labels) for item in material.items]
+            self._real, self._train = mixed(cut(clips, rate)), []
+        else:
+            self._real, self._train = (
+                mixed(
+                    cut(((clip, sounding(store, clip, end), clip.labels) for clip in store.clips(each)), rate)
+                )
+                for each in ("valid", "train")
+            )
+
+    def obstacle(self, part: str) -> str | None:
+        """Why a part does not apply, in a sentence, or None if it does."""
+        if gone := missing():
+            return f"it needs {' and '.join(gone)}; run: pip install 'audio-gen[evaluate]'"
+        if part == RECOGNISABILITY and not self._model.labels:
+            return "the model has no labels that clips could be recognised by."
+        if part == RECOGNISABILITY and not any(
+            len({each.labels.get(label) for each in self._train} - {None}) > 1 for label in self._model.labels
+        ):
+            return (
+                "there are no labelled training recordings to learn from; give a token store or a run folder."
+            )
+        if part == NOVELTY and not self._train:
+            return "there are no training recordings to compare with; give a token store or a run folder."
+        if len(self._real) < FEWEST:
+            what = f"{len(self._real)} held-out excerpts are"
+            return f"{what} too few to hold clips against; give at least {FEWEST}."
+        if part == DISTRIBUTION and not self._train and len(self._real) < 2 * FEWEST:
+            return f"without training recordings it needs {2 * FEWEST} excerpts of real ones."
+        return None
+
+    @cached_property
+    def ear(self) -> Ear:
+        return Ear(self._model.sample_rate)
+
+    @cached_property
+    def made(self) -> list[Made]:
+        settings = self._settings
+
+        def tell(done: int, total: int) -> None:
+            self._tell(done, total, "generating clips")
+
+        return make(
+            self._model, self._store, self._real, settings.clips, settings.seed, settings.draw, tell
+        )  # fmt: skip
+
+    def facts(self) -> Generated:
+        waveforms = [each.waveform for each in self.made]
+        return Generated(
+            clips=len(waveforms),
+            seconds=sum(map(len, waveforms)) / self._model.sample_rate,
+            silent=sum(sounding_part(waveform).stop == 0 for waveform in waveforms),
+            endless=sum(not each.ended for each in self.made),
+            ends=self._model.checkpoint.end_seconds > 0.0,
+        )
+
+    def judge_labels(self) -> recognition.Recognition | None:
+        train, real = self._train[:TAUGHT], self._real[:HEARD]
+        tell = self._teller("listening to recordings", len(train) + len(real) + len(self.made))
+        heard = [
+            recognition.Heard(
+                np.array([self.ear.statistics(tell(read())) for read in reads]),
+                [each.labels for each in some],
+            )
+            for some, reads in (
+                (train, self._readers(train)),
+                (real, self._readers(real)),
+                ([each.excerpt for each in self.made], [_given(each.waveform) for each in self.made]),
+            )
+        ]
+        return recognition.recognise(heard[0], heard[1], heard[2], list(self._model.labels))
+
+    def judge_distance(self) -> distribution.Distribution:
+        real, others = self._real, self._train
+        if not others:
+            real, others = self._real[::2], self._real[1::2]
+        count = min(len(real), len(self.made), HEARD, len(others))
+        real = real[:count]
+        turns = max(1, min(distribution.TURNS, len(others) // count))
+        sets = [[each.waveform(self._store) for each in matched(real, others, turn)] for turn in range(turns)]
+        return distribution.compare(
+            self.ear,
+            [each.waveform for each in self.made[:count]],
+            [each.waveform(self._store) for each in real],
+            sets,
+            lambda done, total: self._tell(done, total, "measuring distances"),
+        )
+
+    def judge_novelty(self) -> novelty.Novelty:
+        real = [each.waveform(self._store) for each in self._real[:HEARD]]
+        library = novelty.Library(self.ear, self._readers(self._train), real)
+        known = [each.waveform(self._store) for each in self._train[:DISGUISED]]
+        known = [waveform for waveform in known if sounding_part(waveform).stop]
+        kinds = list(novelty.disguises(self._model.sample_rate))
+        masks = [[change(waveform) for waveform in known] for _, change in kinds]
+        asked = [real, [each.waveform for each in self.made], *masks]
+        nearest = library.nearest(
+            [waveform for some in asked for waveform in some],
+            lambda done, total: self._tell(done, total, "comparing with training recordings"),
+        )
+        ends = np.cumsum([len(some) for some in asked])
+        held, ours, *rest = (nearest[stop - len(some) : stop] for stop, some in zip(ends, asked, strict=True))
+        similar = tuple(each.similarity for each in held)
+        limit = novelty.threshold(similar)
+        found = tuple(self._found(made, near, limit) for made, near in zip(self.made, ours, strict=True))
+        noticed = tuple(
+            (name, sum(each.similarity > limit for each in some), len(some))
+            for (name, _), some in zip(kinds, rest, strict=True)
+        )
+        pairs = self._pairs(ours, library.window_seconds)
+        return novelty.Novelty(library.window_seconds, limit, found, similar, noticed, pairs)
+
+    def _found(self, made: Made, near: novelty.Nearest, limit: float) -> novelty.Found:
+        if near.excerpt < 0:
+            return novelty.Found(str(made.stream), made.excerpt.labels, 0.0, False, "(silence)", {}, 0.0)
+        excerpt = self._train[near.excerpt]
+        first = sounding_part(excerpt.waveform(self._store)).start
+        return novelty.Found(
+            clip=str(made.stream),
+            labels=made.excerpt.labels,
+            similarity=near.similarity,
+            near_copy=near.similarity > limit,
+            source=excerpt.clip.source,
+            source_labels=excerpt.labels,
+            seconds=(excerpt.start + first) / self._model.sample_rate + near.seconds,
+        )
+
+    def _pairs(self, ours: Sequence[novelty.Nearest], window_seconds: float) -> Sounds:
+        """The windows that are most alike, generated and real."""
+        rate, rows = self._model.sample_rate, []
+        width = round(window_seconds * rate)
+        order = sorted(range(len(ours)), key=lambda place: -ours[place].similarity)[:PAIRS]
+        for place in order:
+            near, made = ours[place], self.made[place]
+            if near.excerpt < 0:
+                continue
+            sounds = []
+            excerpt = self._train[near.excerpt]
+            for name, waveform, seconds in (
+                ("generated", made.waveform, near.own_seconds),
+                (excerpt.clip.source, excerpt.waveform(self._store), near.seconds),
+            ):
+                start = sounding_part(waveform).start + round(seconds * rate)
+                kind = "ours" if name == "generated" else "real"
+                sounds.append(Sound(name, _wav(waveform[start : start + width], rate), kind))  # type: ignore[arg-type]
+            said = ", ".join([f"clip {made.stream}", *made.excerpt.labels.values()])
+            rows.append((f"{said}: similarity {near.similarity:.3f}", tuple(sounds)))
+        return Sounds("The most similar windows, to be heard", tuple(rows))
+
+    def judge_long_runs(self) -> long_runs.LongRuns:
+        settings, model = self._settings, self._model
+        distinct = {each.key: each.labels for each in self._real}
+        kinds = list(distinct.values())
+        labels = [kinds[(2 * run + 1) * len(kinds) // (2 * settings.long_runs) % len(kinds)]
+                  for run in range(settings.long_runs)]  # fmt: skip
+        waveforms = long_runs.play(
+            model, labels, settings.long_seconds, settings.seed, settings.draw, LONG_STREAM,
+            lambda done, total: self._tell(done, total, "playing long runs"), self._long_curves(),
+        )  # fmt: skip
+        limit = round(max(REAL_SECONDS, settings.long_seconds) * model.sample_rate)
+        real, length = [], 0
+        for excerpt in self._real:
+            if length < limit:
+                real.append(excerpt.waveform(self._store))
+                length += len(real[-1])
+        runs = [(each, LONG_STREAM + place, waveforms[place]) for place, each in enumerate(labels)]
+        return long_runs.judge(
+            self.ear, model.codec, runs, np.concatenate(real), model.checkpoint.end_seconds > 0.0,
+            lambda done, total: self._tell(done, total, "judging long runs"),
+        )  # fmt: skip
+
+    def _long_curves(self) -> NDArray[np.float32] | None:
+        """Curves (frames, channels) of held-out clips, one after another, as long as a run."""
+        if not self._model.checkpoint.shape.curve_channels:
+            return None
+        wanted = math.ceil(self._settings.long_seconds * self._model.sample_rate / self._store.hop)
+        parts: list[NDArray[np.float32]] = []
+        while sum(map(len, parts)) < wanted:
+            curves = self._store.curves_of(self._real[len(parts) % len(self._real)].clip)
+            assert curves is not None
+            parts.append(curves)
+        return np.concatenate(parts)[:wanted]
+
+    def _readers(self, excerpts: Sequence[Excerpt]) -> list[Callable[[], Waveform]]:
+        return [_reader(excerpt, self._store) for excerpt in excerpts]
+
+    def _teller(self, text: str, total: int) -> Callable[[Waveform], Waveform]:
+        """Tells of each waveform that passes."""
+        done = 0
+
+        def passing(waveform: Waveform) -> Waveform:
+            nonlocal done
+            done += 1
+            self._tell(done, total, text)
+            return waveform
+
+        return passing
+
+
+def _reader(excerpt: Excerpt, store: Store) -> Callable[[], Waveform]:
+    return lambda: excerpt.waveform(store)
+
+
+def _given(waveform: Waveform) -> Callable[[], Waveform]:
+    return lambda: waveform
+
+
+def _wav(waveform: Waveform, sample_rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, waveform, sample_rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
