@@ -75,6 +75,7 @@ def _facts(model: Model) -> Facts:
         "sample_rate": model.sample_rate,
         "levels": model.levels,
         "hash": model.checkpoint.hash,
+        "precision": model.precision,
     }
     try:
         return Facts.model_validate({**card, **measured})

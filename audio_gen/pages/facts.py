@@ -40,6 +40,7 @@ def _terms(facts: Facts) -> list[tuple[str, str]]:
         ("Date", facts.date or ""),
         ("audio-gen", facts.version or ""),
         ("Model hash", (facts.hash or "")[:16]),
+        ("Precision", facts.precision or ""),
     ]
 
 

@@ -34,6 +34,8 @@ class Facts(_Table):
     date: str | None = None
     version: str | None = None
     hash: str | None = None
+    precision: str | None = None
+    """Of the arithmetic that made the clips."""
 
 
 class Clip(_Table):
