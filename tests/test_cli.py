@@ -646,6 +646,23 @@ def test_interrupting_generate(toy: Path, name: str, number: signal.Signals) -> 
 
 
 @posix
+def test_terminating_where_ctrl_c_is_ignored(toy: Path) -> None:
+    # As in the background of a script; children inherit it.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = start("generate", toy, "-o", "a.wav", "--seconds", "inf")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        grown(Path("a.wav"), 20_000)
+        process.send_signal(signal.SIGINT)
+        grown(Path("a.wav"), Path("a.wav").stat().st_size + 20_000)
+        process.send_signal(signal.SIGTERM)
+        assert "--resume continues" in process.communicate(timeout=10)[1].decode()
+    assert process.returncode == 130
+
+
+@posix
 def test_interrupting_a_pipe_promises_nothing(toy: Path) -> None:
     with start("generate", toy, "-o", "-", "--seconds", "inf", "--format", "raw") as process:
         assert process.stdout and process.stderr

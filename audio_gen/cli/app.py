@@ -103,10 +103,11 @@ def _complain(text: str) -> None:
 
 
 def _terminate_as_interrupted() -> Any:
-    """Let SIGTERM (a batch system, a shutdown) end things as gently as Ctrl-C. Returns the former handler."""
+    """Let SIGTERM (a batch system, a shutdown) end things as gently as Ctrl-C, also where Ctrl-C itself is ignored,
+    as in the background of a script. Returns the former handler."""
     if threading.current_thread() is not threading.main_thread():
         return None
-    return signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    return signal.signal(signal.SIGTERM, lambda number, frame: signal.default_int_handler(number, frame))
 
 
 def _silence_stdout() -> None:
