@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
@@ -26,27 +27,41 @@ class BuildEngine(Command):
     """Put the shared library into the wheel, or beside the sources for an editable install."""
 
     description = "compile the sampler"
-    user_options: ClassVar[list[str]] = []
+    user_options: ClassVar[list[tuple[str, None, str]]] = [
+        (
+            "triple=",
+            None,
+            "compile with ziglang for this platform, not with the system's compiler for this one",
+        ),
+        ("machine=", None, "the platform's, as platform.machine() has it"),
+        ("system=", None, "the platform's, as sys.platform has it"),
+    ]
 
     def initialize_options(self) -> None:
         self.build_lib = None
         self.editable_mode = False
+        self.triple = self.machine = self.system = None
 
     def finalize_options(self) -> None:
         self.set_undefined_options("build", ("build_lib", "build_lib"))
 
     def _library(self) -> Path:
         root = Path(__file__).parent if self.editable_mode else Path(self.build_lib)
-        return root / ENGINE / engine_build().library_name()
+        return root / ENGINE / engine_build().library_name(self.system or sys.platform)
 
     def run(self) -> None:
         library = self._library()
         library.parent.mkdir(parents=True, exist_ok=True)
         module = engine_build()
         try:
-            module.build(library)
+            module.build(library, compiler=self._compiler(), machine=self.machine, system=self.system)
         except module.BuildError as error:
             raise SystemExit(f"cannot compile the engine: {error}") from None
+
+    def _compiler(self) -> list[str] | None:
+        """None: whatever this system has."""
+        zig = [sys.executable, "-m", "ziglang", "cc", "-target"]
+        return [*zig, self.triple, "-mcpu=baseline"] if self.triple else None
 
     def get_outputs(self) -> list[str]:
         return [] if self.editable_mode else [str(self._library())]

@@ -11,7 +11,7 @@ from audio_gen.cli.models import AsJson
 from audio_gen.cli.options import Quiet
 from audio_gen.cli.progress import Live, product
 
-SECONDS = 10.0
+SECONDS = 4.0
 """For everything together."""
 
 
@@ -27,7 +27,7 @@ def bench(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure how fast this machine plays, in some 10 seconds: times real time, and share of its own limits.
+    """Measure how fast this machine plays, in a few seconds: times real time, and share of its own limits.
 
     Example: audio-gen bench
     """
