@@ -183,7 +183,7 @@ def test_long_runs_are_held_against_real_recordings() -> None:
     real, loud = texture(30), 4 * texture(12, 1)
     drifting = np.concatenate([texture(6, 2), loud[: 6 * RATE]])
     runs = [({}, 0, texture(12, 3)), ({}, 1, drifting)]
-    found = judge(EAR, Codec(256), runs, real, False, quietly)
+    found = judge(EAR, Codec(256), runs, [real], False, quietly)
     steady, drifted = (run.courses[0] for run in found.runs)
     assert all(steady.inside(third) >= 0.5 for third in range(3))
     assert drifted.inside(0) >= 0.5 > drifted.inside(2)

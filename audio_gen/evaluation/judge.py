@@ -323,7 +323,7 @@ class _Listening:
                 length += len(real[-1])
         runs = [(each, LONG_STREAM + place, waveforms[place]) for place, each in enumerate(labels)]
         return long_runs.judge(
-            self.ear, model.codec, runs, np.concatenate(real), model.checkpoint.end_seconds > 0.0,
+            self.ear, model.codec, runs, real, model.checkpoint.end_seconds > 0.0,
             lambda done, total: self._tell(done, total, "judging long runs"),
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ find in the run.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,12 +140,14 @@ def play(
 
 
 def judge(
-    ear: Ear, codec: Codec, runs: Sequence[tuple[dict[str, str], int, Waveform]], real: Waveform, ends: bool,
+    ear: Ear, codec: Codec, runs: Sequence[tuple[dict[str, str], int, Waveform]], real: Sequence[Waveform],
+    ends: bool,
     tell: Tell,
 ) -> LongRuns:  # fmt: skip
     """Runs (labels, stream, waveform) held against `real`, held-out recordings one after another."""
     tell(0, len(runs) + 1)
-    reference = _measures(ear, codec, real)
+    whole = np.concatenate(list(real))
+    reference = _measures(ear, codec, whole)
     ranges = [tuple(np.percentile(values, RANGE).tolist()) for _, _, values in reference]
     found = []
     for place, (labels, stream, waveform) in enumerate(runs):
@@ -155,7 +157,9 @@ def judge(
             for (name, unit, values), (low, high) in zip(_measures(ear, codec, waveform), ranges, strict=True)
         )
         found.append(Run(labels, stream, detect(ear, waveform), courses))
-    return LongRuns(tuple(found), detect(ear, real), ends)
+    jumps = sum(len(clicks(each, ear.sample_rate)) for each in real)  # none where two recordings meet
+    rate = 60.0 * jumps * ear.sample_rate / len(whole)
+    return LongRuns(tuple(found), replace(detect(ear, whole), clicks_per_minute=rate), ends)
 
 
 def detect(ear: Ear, waveform: Waveform) -> Events:
