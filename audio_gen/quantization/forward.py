@@ -78,7 +78,8 @@ def _layer(
     if steer is not None:
         z += steer @ tensors[f"{name}.condition.weight"].T
     with np.errstate(over="ignore"):  # a shut gate
-        h = look(f"{name}.gated", np.tanh(z[..., :width]) / (1.0 + np.exp(-z[..., width:])))
+        h = np.asarray(np.tanh(z[..., :width]) / (1.0 + np.exp(-z[..., width:])), np.float32)
+    h = look(f"{name}.gated", h)
     skip = _linear(tensors, f"{name}.skip", h) if k == 0 and shape.skip_channels else None
     if shape.has_residual(k, i):
         a = a + _linear(tensors, f"{name}.residual", h)
