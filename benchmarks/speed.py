@@ -81,7 +81,7 @@ def _network_row(
     for streams in TOGETHER:
         row = rows.get((name, kind, streams), {})
         cells += [_speed(row), _share(row)]
-    return _line([*cells, shown, f"{network['gaps'][kind]['worst_ms']:.2f}"])
+    return _line([*cells, shown, f"{network['gaps'][kind]['worst_ms']:.3f}"])
 
 
 def _legend(rows: Mapping[Any, Mapping[str, Any]], networks: Mapping[str, Any]) -> str:

@@ -61,8 +61,8 @@ def test_rows_say_what_was_measured_and_gaps_are_shown(benchmark: Any) -> None:
     head, rule, fp32, int8 = ([cell.strip() for cell in line.strip("|").split("|")] for line in told[2:6])
     assert len(head) == len(rule) == len(fp32) == len(int8)
     assert fp32[:8] == ["tiny", "162,816", "fp32", "32,000", "2.0", "197", "23.6", "62%"]
-    assert fp32[8:] == ["256,000", "34%", "–", "–", "5e-06 logit", "0.06"]
-    assert int8[8:] == ["–", "–", "–", "–", "1.3e-03 bits", "0.01"]
+    assert fp32[8:] == ["256,000", "34%", "–", "–", "5e-06 logit", "0.060"]
+    assert int8[8:] == ["–", "–", "–", "–", "1.3e-03 bits", "0.012"]
 
 
 def test_only_what_lies_between_the_markers_changes(benchmark: Any, tmp_path: Path) -> None:
