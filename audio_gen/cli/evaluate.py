@@ -93,9 +93,9 @@ def evaluate(
     if output is not None:
         _check_free(output, force)
     loaded = load(model, threads=threads, precision=precision.value)
-    say(f"{loaded.name} in {loaded.precision}", quiet)
     with Live(quiet) as live:
         report = judge(loaded, data, settings, _Clock(live).show)
+    say(f"{loaded.name} judged in {loaded.precision}", quiet)
     product(json.dumps(report.to_dict(), indent=1) if as_json else report.to_text())
     if output is not None:
         _write(output, report)
