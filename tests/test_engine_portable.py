@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_cases import NETWORKS, Case, coins_of
+from engine_cases import ISAS, NETWORKS, Case, coins_of
 
-from audio_gen.engine.binding import _c_shape
+from audio_gen.engine.binding import _c_shape, load_library, usable_isas
 from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler, kernels
 from audio_gen.engine.pack import PRECISIONS, pack
 
@@ -31,6 +31,7 @@ def zig(*arguments):
 def test_another_compiler_gives_the_same_bits(tmp_path, monkeypatch):
     library = build(tmp_path / "zig.so", compiler=zig("-mcpu=baseline"))
     monkeypatch.setattr("audio_gen.engine.engine.library_path", lambda: library)
+    assert usable_isas(load_library(library)) == ISAS
     others = [Case(name, precision) for name in NETWORKS for precision in PRECISIONS]
     monkeypatch.undo()
     coins = coins_of(11, 3, 200)

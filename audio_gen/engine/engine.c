@@ -88,7 +88,8 @@ static void refresh_conditions(Block *block) {
     const Network *n = block->network;
     const Work *work = block->work;
     const int32_t width = n->condition_padded;
-    copy(block->condition, work->condition + (size_t)block->first_stream * (size_t)width, block->streams * width);
+    const float *labels = work->condition + (size_t)block->first_stream * (size_t)width; /* aligned to 4 bytes only */
+    memcpy(block->condition, labels, (size_t)(block->streams * width) * sizeof(float));
     if (n->shape.curve_channels) {
         int64_t frame = block->start / n->shape.hop - work->first_curve;
         if (frame >= work->curve_frames) frame = work->curve_frames - 1;

@@ -5,6 +5,7 @@
 #include "engine.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define X86 1
 #else
@@ -13,20 +14,33 @@
 
 /* ---- Instruction sets, best first ---- */
 
-static int always(void) { return 1; }
 #if X86
-static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
-static int has_avx512(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && has_avx2();
+static int all_bits(uint32_t found, uint32_t wanted) { return (found & wanted) == wanted; }
+
+/* Has the processor these features, in the registers that Intel's manual gives them, and does the system keep their
+   registers? Asked by ourselves, since not every compiler's runtime library knows the answer. */
+static int has(uint32_t kept, uint32_t ebx7, uint32_t ecx7, uint32_t eax7_1) {
+    uint32_t a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !all_bits(c, 1u << 27 | 1u << 28)) return 0; /* xgetbv, AVX */
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!all_bits(low, kept)) return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all_bits(b, ebx7) || !all_bits(c, ecx7)) return 0;
+    if (!eax7_1) return 1;
+    return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && all_bits(a, eax7_1);
 }
-static int has_avx512vnni(void) { return __builtin_cpu_supports("avx512vnni") && has_avx512(); }
-static int has_avx512bf16(void) { return __builtin_cpu_supports("avx512bf16") && has_avx512vnni(); }
+
+enum { KEEPS_AVX = 0x06, KEEPS_AVX512 = 0xe6, AVX2 = 1 << 5, VNNI = 1 << 11, BF16_DOT = 1 << 5 };
+static const uint32_t AVX512 = AVX2 | 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* F, DQ, CD, BW, VL */
+
+static int has_avx2(void) { return has(KEEPS_AVX, AVX2, 0, 0); }
+static int has_avx512(void) { return has(KEEPS_AVX512, AVX512, 0, 0); }
+static int has_avx512vnni(void) { return has(KEEPS_AVX512, AVX512, VNNI, 0); }
+static int has_avx512bf16(void) { return has(KEEPS_AVX512, AVX512, VNNI, BF16_DOT); }
 
 extern const Kernels fp32_avx512, fp32_avx2, bf16_avx512bf16, bf16_avx512, bf16_avx2;
 extern const Kernels int8_avx512vnni, int8_avx512, int8_avx2;
 #endif
+static int always(void) { return 1; }
 extern const Kernels fp32_baseline, bf16_baseline, int8_baseline;
 
 static const struct {
@@ -50,9 +64,6 @@ int32_t audio_gen_version(void) { return ENGINE_VERSION; }
 const char *audio_gen_isa(int32_t isa) { return isa >= 0 && isa < ISA_COUNT ? isas[isa].name : NULL; }
 
 int32_t audio_gen_isa_usable(int32_t isa) {
-#if X86
-    __builtin_cpu_init();
-#endif
     return isa >= 0 && isa < ISA_COUNT && isas[isa].usable();
 }
 

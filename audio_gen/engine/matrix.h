@@ -34,19 +34,19 @@ typedef struct {
 enum { GATED = GATE_GROUP / LANES }; /* vectors of tanh before those of sigmoid */
 
 /* Outputs from o on of one row: to where they belong. */
-INLINE void end_row(const int wide, const Product *product, int32_t row, int32_t o, vec *sum) {
-    if (product->end == GATE) {
+INLINE void end_row(const End end, const int wide, const Product *product, int32_t row, int32_t o, vec *sum) {
+    if (end == GATE) {
         UNROLL for (int v = 0; v < wide / 2; v++) {
             const int a = v + v / GATED * GATED; /* groups of tanh and sigmoid take turns */
             sum[v] = gate(sum[a], sum[a + GATED]);
         }
         narrow(wide / 2, product->next[row], o / 2, sum, product->steps);
-    } else if (product->end == RELU) {
+    } else if (end == RELU) {
         UNROLL for (int v = 0; v < wide; v++) sum[v] = larger(sum[v], all(0.0f));
         narrow(wide, product->next[row], o, sum, product->steps);
     } else {
         UNROLL for (int v = 0; v < wide; v++) store(product->out[row] + o + v * LANES, sum[v]);
-        if (NARROWS && product->end == NEXT) narrow(wide, product->next[row], o, sum, product->steps);
+        if (NARROWS && end == NEXT) narrow(wide, product->next[row], o, sum, product->steps);
     }
 }
 
@@ -67,13 +67,26 @@ INLINE int32_t rows_of(const int bits, const int rows, const int wide, const Pro
     const int32_t end = row + (product->rows - row) / rows * rows;
     int32_t shift = 0;
     for (; shift + wide * LANES <= panel; shift += wide * LANES) {
-        for (int32_t r = row; r < end; r += rows) block(bits, rows, wide, product, r, origin, panel, shift);
+        for (int32_t r = row; r < end; r += rows) {
+            block(bits, product->end, rows, wide, product, r, origin, panel, shift);
+        }
     }
     if (shift < panel) { /* the narrow last panel */
-        for (int32_t r = row; r < end; r += rows) block(bits, rows, NARROW / LANES, product, r, origin, panel, shift);
+        for (int32_t r = row; r < end; r += rows) {
+            block(bits, product->end, rows, NARROW / LANES, product, r, origin, panel, shift);
+        }
     }
     return end;
 }
+
+/* Vectors of one row whose sums there are registers for. */
+#if defined(__AVX512F__)
+enum { ROW_WIDE = 4 };
+#elif defined(__AVX2__) || defined(__SSE2__)
+enum { ROW_WIDE = 8 };
+#else
+enum { ROW_WIDE = 16 };
+#endif
 
 /* As many sums at once as there are registers for. */
 INLINE void multiply_panels(const int bits, const Product *product) {
@@ -84,21 +97,45 @@ INLINE void multiply_panels(const int bits, const Product *product) {
 #if defined(__AVX512F__)
         row = rows_of(bits, 4, 4, product, row, origin, panel);
         row = rows_of(bits, 2, 4, product, row, origin, panel);
-        rows_of(bits, 1, 4, product, row, origin, panel);
+        rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #elif defined(__AVX2__)
         row = rows_of(bits, 2, 4, product, row, origin, panel);
-        rows_of(bits, 1, 8, product, row, origin, panel);
+        rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #elif defined(__SSE2__)
-        rows_of(bits, 1, 8, product, row, origin, panel);
+        rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #else
         row = rows_of(bits, 2, 8, product, row, origin, panel);
-        rows_of(bits, 1, 16, product, row, origin, panel);
+        rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #endif
     }
 }
 
+/* All panels for the only row; `end` is a constant where it is inlined. */
+INLINE void multiply_row(const End end, const Product *product) {
+    const int32_t outputs = product->matrix[0]->outputs;
+    int32_t origin = 0;
+    for (; origin + PANEL <= outputs; origin += PANEL) {
+        UNROLL for (int32_t shift = 0; shift < PANEL; shift += ROW_WIDE * LANES) {
+            block(WEIGHT_BITS, end, 1, ROW_WIDE, product, 0, origin, PANEL, shift);
+        }
+    }
+    if (origin < outputs) block(WEIGHT_BITS, end, 1, NARROW / LANES, product, 0, origin, NARROW, 0);
+}
+
 /* With weights and inputs of the precision; with float32, as conditions have them. */
-static void multiply(const Product *product) { multiply_panels(WEIGHT_BITS, product); }
+static void multiply(const Product *product) {
+    if (product->rows > 1) {
+        multiply_panels(WEIGHT_BITS, product);
+        return;
+    }
+    switch (product->end) { /* one stream that plays: there is little to do at a time, so every branch counts */
+    case PLAIN: multiply_row(PLAIN, product); break;
+    case NEXT: multiply_row(NEXT, product); break;
+    case RELU: multiply_row(RELU, product); break;
+    case GATE: multiply_row(GATE, product); break;
+    case SUMS: multiply_row(SUMS, product); break;
+    }
+}
 #if WEIGHT_BITS == 32
 #define multiply_floats multiply
 #else

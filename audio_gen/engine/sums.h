@@ -1,5 +1,5 @@
-/* The inner loops: the sums of `rows` rows and `wide` vectors of outputs, in each precision. `rows` and `wide` are
-   constants where they are inlined, so that the sums live in registers. Part of matrix.h. */
+/* The inner loops: the sums of `rows` rows and `wide` vectors of outputs, in each precision. `end`, `rows` and
+   `wide` may be constants where they are inlined, so that the sums live in registers. Part of matrix.h. */
 #ifndef AUDIO_GEN_SUMS_H
 #define AUDIO_GEN_SUMS_H
 
@@ -48,25 +48,37 @@ INLINE void add_pairs(const int rows, const int wide, const uint32_t *weight, in
 #endif
 
 #if WEIGHT_BITS == 8
-/* The same with four bytes each. */
-INLINE void add_bytes(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
-                      const float *const *x, ints (*sum)[16]) {
-    UNROLL_2 for (int32_t g = 0; g < groups; g++, weight += panel) {
-        ints column[16];
-        LOOK_AHEAD(weight)
-        UNROLL for (int v = 0; v < wide; v++) column[v] = *(const ints *)(weight + v * LANES);
-        UNROLL for (int r = 0; r < rows; r++) {
-            const ints four = all_ints(((const word *)x[r])[g]);
-            UNROLL for (int v = 0; v < wide; v++) sum[r][v] = dot(sum[r][v], column[v], four);
-        }
+/* One group of inputs, four bytes each. */
+INLINE void add_group(const int rows, const int wide, const uint32_t *weight, int32_t g, const float *const *x,
+                      ints (*sum)[16]) {
+    ints column[16];
+    UNROLL for (int v = 0; v < wide; v++) column[v] = *(const ints *)(weight + v * LANES);
+    UNROLL for (int r = 0; r < rows; r++) {
+        const ints four = all_ints(((const word *)x[r])[g]);
+        UNROLL for (int v = 0; v < wide; v++) sum[r][v] = dot(sum[r][v], column[v], four);
     }
 }
 
-INLINE void block_of_bytes(const int rows, const int wide, const Product *product, int32_t row, int32_t origin,
-                           int32_t panel, int32_t shift) {
+/* The same as add_floats with four bytes each. One row has too few sums to hide how long each takes: odd groups
+   get sums of their own. */
+INLINE void add_bytes(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
+                      const float *const *x, ints (*sum)[16], ints (*odd)[16]) {
+    int32_t g = 0;
+    UNROLL_2 for (; g + 2 <= groups; g += 2, weight += 2 * panel) {
+        LOOK_AHEAD(weight)
+        LOOK_AHEAD(weight + panel)
+        add_group(rows, wide, weight, g, x, sum);
+        add_group(rows, wide, weight + panel, g + 1, x, rows == 1 ? odd : sum);
+    }
+    if (g < groups) add_group(rows, wide, weight, g, x, sum);
+}
+
+INLINE void block_of_bytes(const End end, const int rows, const int wide, const Product *product, int32_t row,
+                           int32_t origin, int32_t panel, int32_t shift) {
     const int32_t o = origin + shift;
-    ints sum[4][16];
+    ints sum[4][16], odd[1][16];
     int32_t too_much[4];
+    UNROLL for (int v = 0; v < wide; v++) odd[0][v] = (ints){0};
     UNROLL for (int r = 0; r < rows; r++) {
         too_much[r] = 0;
         UNROLL for (int v = 0; v < wide; v++) {
@@ -81,11 +93,14 @@ INLINE void block_of_bytes(const int rows, const int wide, const Product *produc
             too_much[r] += TOO_MUCH * ((const word *)x[r])[-1];
         }
         const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
-        add_bytes(rows, wide, weight, matrix->groups, panel, x, sum);
+        add_bytes(rows, wide, weight, matrix->groups, panel, x, sum, odd);
     }
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < wide; v++) sum[r][v] -= all_ints(too_much[r]);
-        if (product->end == SUMS) {
+        UNROLL for (int v = 0; v < wide; v++) {
+            if (rows == 1) sum[r][v] += odd[r][v];
+            sum[r][v] -= all_ints(too_much[r]);
+        }
+        if (end == SUMS) {
             UNROLL for (int v = 0; v < wide; v++) *(ints *)(product->out[row + r] + o + v * LANES) = sum[r][v];
             continue;
         }
@@ -94,18 +109,18 @@ INLINE void block_of_bytes(const int rows, const int wide, const Product *produc
         UNROLL for (int v = 0; v < wide; v++) {
             y[v] += load(product->matrix[0]->scale + o + v * LANES) * __builtin_convertvector(sum[r][v], vec);
         }
-        end_row(wide, product, row + r, o, y);
+        end_row(end, wide, product, row + r, o, y);
     }
 }
 #endif
 
 /* `rows` rows from `row` on, `wide` vectors of outputs from `shift` on in the panel at `origin`, which is `panel`
    outputs wide; weights of `bits` bits. */
-INLINE void block(const int bits, const int rows, const int wide, const Product *product, int32_t row, int32_t origin,
-                  int32_t panel, int32_t shift) {
+INLINE void block(const int bits, const End end, const int rows, const int wide, const Product *product, int32_t row,
+                  int32_t origin, int32_t panel, int32_t shift) {
 #if WEIGHT_BITS == 8
     if (bits == 8) {
-        block_of_bytes(rows, wide, product, row, origin, panel, shift);
+        block_of_bytes(end, rows, wide, product, row, origin, panel, shift);
         return;
     }
 #endif
@@ -125,7 +140,7 @@ INLINE void block(const int bits, const int rows, const int wide, const Product 
 #endif
         add_floats(rows, wide, weight, matrix->groups, panel, x, sum);
     }
-    UNROLL for (int r = 0; r < rows; r++) end_row(wide, product, row + r, o, sum[r]);
+    UNROLL for (int r = 0; r < rows; r++) end_row(end, wide, product, row + r, o, sum[r]);
 }
 
 #endif
