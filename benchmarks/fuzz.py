@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audio_gen.engine import Engine, binding, engine
 from audio_gen.engine.build import build, find_compiler
@@ -103,14 +104,19 @@ def play(one: Engine, seed: int) -> list[bytes]:
         if call == 0:
             one.prime(state, tokens, curves)
         elif call == 1:
-            made.append(one.logits(state, tokens, curves).tobytes())
+            made.append(known_bits(one.logits(state, tokens, curves)))
         elif call == 2:
-            made.append(one.log_probabilities(state, tokens, curves).tobytes())
+            made.append(known_bits(one.log_probabilities(state, tokens, curves)))
         else:
             scores = np.zeros(coins.shape, np.float32)
             made.append(one.sample(state, coins, draws, curves, log_probabilities=scores).tobytes())
-            made.append(scores.tobytes())
+            made.append(known_bits(scores))
     return made
+
+
+def known_bits(numbers: NDArray[np.float32]) -> bytes:
+    """All NaN are one: their sign and payload are the processor's own business."""
+    return np.where(np.isnan(numbers), np.float32(np.nan), numbers).tobytes()
 
 
 def outcome(one: Engine, seed: int) -> list[bytes] | None:
@@ -132,12 +138,7 @@ def run(minutes: float, first: int) -> None:
         made = [outcome(one, seed) for one in engines]
         strange += made[0] is None
         names = ", ".join(one.isa for one in engines)
-        if (
-            len(made) == 2
-            and made[0] != made[1]
-            and None not in made
-            and b"\xff\x7f" not in b"".join(made[0])
-        ):
+        if len(made) == 2 and made[0] != made[1]:
             raise SystemExit(f"case {seed}: {engines[0].precision} differs between {names}")
         seed += 1
     sys.stdout.write(f"{seed - first} cases from seed {first}, {strange} not finite, nothing found\n")
