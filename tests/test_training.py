@@ -375,13 +375,15 @@ class Stop(Exception):  # noqa: N818 - nothing went wrong
     """Ends a training where a test wants it to end."""
 
 
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("curves", [False, True], ids=["labels", "curves"])
 def test_ctrl_c_saves_and_resuming_changes_nothing(
-    tones: Path, store: Store, curved: Store, tmp_path: Path, precision: str, curves: bool
+    tones: Path, store: Store, curved: Store, tmp_path: Path, precision: str, curves: bool, optimiser: str
 ) -> None:
     source = curved if curves else store
-    recipe = toy_recipe(tones, controls=CURVES if curves else None, precision=precision)
+    controls = CURVES if curves else None
+    recipe = toy_recipe(tones, controls=controls, precision=precision, optimiser=optimiser)
     learn(recipe, source, tmp_path / "whole")
 
     def interrupt(report: loop.Report) -> None:

@@ -8,29 +8,25 @@ from audio_gen.recipe import TrainSettings
 
 
 def make_optimisers(network: Network, settings: TrainSettings) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices between hidden vectors, AdamW for everything else: tables of tokens and labels, biases.
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), or Muon for the matrices between hidden vectors and AdamW
+    for everything else: tables of tokens and labels, biases. Biases and tables are not decayed.
 
-    Muon (Jordan et al. 2024) makes every update orthogonal; scaled to AdamW's size (Liu et al. 2025,
-    arXiv:2502.16982), so that both share one learning rate. Held-out bits on drums after 400 steps, one run each: 1.24
-    instead of 1.28 with AdamW alone (Loshchilov and Hutter 2019, arXiv:1711.05101). Biases and tables are not decayed.
+    Muon (Jordan et al. 2024) makes every update orthogonal; scaled to AdamW's size (Liu et al. 2025, arXiv:2502.16982),
+    so that both share one learning rate. Held-out bits, one run each: drums after 800 steps 1.126 with Muon, 1.131
+    without; digits after 300 steps 5.23 with it, 5.15 without, whose steps took 0.6 of the time.
     """
-    hidden = {
-        id(module.weight)
-        for module in network.modules()
-        if isinstance(module, torch.nn.Linear) and module is not network.head.logits
-    }
-    matrices = [parameter for parameter in network.parameters() if id(parameter) in hidden]
-    others = [parameter for parameter in network.parameters() if id(parameter) not in hidden]
-    rate = settings.learning_rate
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
+    matrices = [each for each in network.parameters() if each.ndim == 2 and id(each) not in tables]
+    others = [each for each in network.parameters() if each.ndim != 2 or id(each) in tables]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "adamw":
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)]
+    logits = network.head.logits.weight
+    hidden = [each for each in matrices if each is not logits]
     return [
-        torch.optim.Muon(
-            matrices,
-            lr=rate,
-            weight_decay=settings.weight_decay,
-            momentum=0.95,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(others, lr=rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
+        torch.optim.Muon(hidden, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([*others, logits], lr=rate, weight_decay=0.0, betas=(0.9, 0.98), fused=True),
     ]
 
 
