@@ -6,6 +6,7 @@ layer's past, one for its present, one for residual and skip together. Both do w
 tiers included (kernel size 2, no labels or curves), and draw with a given coin.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping
 
@@ -20,7 +21,7 @@ from audio_gen.shape import NetworkShape
 Tensors = Mapping[str, NDArray[np.float32]]
 
 
-class Step:
+class Step(ABC):
     """A stream: `draw(coin)` gives the next token, `logits()` what it is drawn from."""
 
     def __init__(self, shape: NetworkShape, tensors: Tensors) -> None:
@@ -73,13 +74,13 @@ class Step:
     def _linear(self, name: str) -> tuple[Tensor, Tensor]:
         return self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
 
+    @abstractmethod
     def layers(self, k: int, x: Tensor) -> Tensor:
         """The last residual stream of tier k, or the sum of the skips."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self, x: Tensor) -> Tensor:
         """Logits from the last layer's output."""
-        raise NotImplementedError
 
 
 class ModuleLayer(nn.Module):
