@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from audio_gen.errors import RecipeError
+from audio_gen.shape import MAX_ORDER, MAX_PREDICTORS, REFIT
 
 
 class Settings(BaseModel):
@@ -125,6 +126,19 @@ class NetworkSettings(Settings):
     head_channels: int = Field(256, ge=1, le=4096)
     condition_channels: int = Field(32, ge=1, le=1024)
     """Width of the vector that labels and curves are gathered into."""
+
+    predictors: list[int] = [16, 32]
+    """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
+    token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none."""
+
+    @field_validator("predictors")
+    @classmethod
+    def _orders(cls, orders: list[int]) -> list[int]:
+        if len(orders) > MAX_PREDICTORS or any(order % 8 or not 8 <= order <= MAX_ORDER for order in orders):
+            raise ValueError(
+                f"predictors must be up to {MAX_PREDICTORS} multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
+            )
+        return orders
 
     @model_validator(mode="after")
     def _shapes(self) -> Self:
@@ -258,6 +272,10 @@ class Recipe(Settings):
         if self.train.crop % slowest:
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
+            )
+        if self.network.predictors and self.train.crop % REFIT:
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors"
             )
         if self.controls.curves and self.train.crop % self.controls.hop:
             raise ValueError(

@@ -7,6 +7,12 @@ from typing import Any
 
 from audio_gen.errors import CheckpointError
 
+MAX_PREDICTORS = 4  # these five as in engine.h
+MAX_ORDER = 128
+WINDOW = 16
+REFIT = 32
+SPREADS = 96
+
 
 @dataclass(frozen=True)
 class NetworkShape:
@@ -33,6 +39,8 @@ class NetworkShape:
     """Values per curve frame; 0: no curves."""
     hop: int = 256
     """Samples per curve frame."""
+    predictors: tuple[int, ...] = ()
+    """Orders of the linear predictors whose expectations the network hears beside each token; multiples of 8."""
 
     def __post_init__(self) -> None:
         tiers = len(self.layers)
@@ -51,6 +59,8 @@ class NetworkShape:
             or not 2 <= self.kernel_size <= 64
             or (self.curve_channels and self.hop % prod(self.pool))
             or (self.conditioned and self.condition_channels < 1)
+            or len(self.predictors) > MAX_PREDICTORS
+            or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
         ):
             raise CheckpointError(f"impossible network shape: {self.to_dict()}")
 
@@ -67,6 +77,17 @@ class NetworkShape:
     def pooling(self) -> tuple[int, ...]:
         """Samples per frame of each tier: 1 for the fastest."""
         return tuple(prod(self.pool[:tier]) for tier in range(self.tiers))
+
+    @property
+    def input_codes(self) -> int:
+        """Rows of the embedding that are added up for each sample: of its token, of what each predictor expects
+        next, and of how far that predictor was off of late."""
+        return 1 + 2 * len(self.predictors)
+
+    @property
+    def input_rows(self) -> int:
+        """Rows of the embedding: a block for the tokens, and two per predictor."""
+        return self.levels + len(self.predictors) * (self.levels + SPREADS)
 
     @property
     def head_inputs(self) -> int:
@@ -94,12 +115,15 @@ class NetworkShape:
         span = self.reach(self.tiers - 1)
         for tier in reversed(range(self.tiers - 1)):
             span = self.reach(tier) - 1 + self.pool[tier] * (span + 1) - 1
-        return span
+        # How far off a predictor was REFIT - 1 samples ago depends on a fit up to as many samples before that.
+        return span + (WINDOW * max(self.predictors) + 2 * (REFIT - 1) if self.predictors else 0)
 
     @property
     def macs_per_sample(self) -> float:
         """Multiply-accumulates per generated sample; the embedding is a row gather, conditioning is per frame."""
         total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
+        for order in self.predictors:  # correlating a window, solving, predicting
+            total += (WINDOW * order * (order + 1) + order * order) / REFIT + order
         for tier, (layers, width, pooling) in enumerate(
             zip(self.layers, self.channels, self.pooling, strict=True)
         ):
@@ -114,7 +138,7 @@ class NetworkShape:
     def to_dict(self) -> dict[str, Any]:
         """JSON types; `from_dict` takes it back."""
         plain = asdict(self)
-        for key in ("layers", "channels", "pool"):
+        for key in ("layers", "channels", "pool", "predictors"):
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
         return plain
@@ -123,8 +147,8 @@ class NetworkShape:
     def from_dict(cls, plain: Mapping[str, Any]) -> "NetworkShape":
         """Raises CheckpointError if anything is missing or impossible."""
         try:
-            known = dict(plain)
-            for key in ("layers", "channels", "pool"):
+            known = {"predictors": (), **plain}  # which older checkpoints do not have
+            for key in ("layers", "channels", "pool", "predictors"):
                 known[key] = tuple(known[key])
             known["labels"] = {str(name): tuple(values) for name, values in known["labels"].items()}
             return cls(**known)

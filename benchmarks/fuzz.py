@@ -49,6 +49,7 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
         labels={f"label{i}": tuple(map(str, range(count))) for i, count in enumerate(label_values)},
         curve_channels=int(random.choice([0, random.integers(1, 9)])),
         hop=int(np.prod(pool)) * int(random.integers(1, 9)),
+        predictors=tuple(8 * order for order in many(1, 16, int(random.integers(0, 5)))),
     )
 
 

@@ -5,6 +5,7 @@ arrays of activations are (time, channels).
 """
 
 import numpy as np
+from reference_predictors import heard
 
 FULL_EXP2 = [0.00015353362, 0.0013398875, 0.00961843692, 0.0555033237, 0.240226477, 0.693147182, 1.0]
 
@@ -71,7 +72,7 @@ class Arithmetic:
         """(time, levels): [t] predict tokens[t]."""
         shape, w = self.shape, self.w
         inputs = np.concatenate([[shape.levels // 2], tokens[:-1]]).astype(int)
-        x = [w["embedding.weight"][inputs]]
+        x = [heard(shape, inputs, w["embedding.weight"])]
         for k, pool in enumerate(shape.pool, start=1):
             frames, name = len(x[-1]) // pool, f"tiers.{k}.down"
             y = np.repeat(w[f"{name}.bias"][None], frames, 0)

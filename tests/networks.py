@@ -17,7 +17,7 @@ def network_settings(
     *,
     levels: int = 256,
     labels: dict[str, list[str]] | None = None,
-    **others: int,
+    **others: Any,
 ) -> dict[str, Any]:
     """The dictionary of a checkpoint's "network", from the sizes that matter and defaults for the rest."""
     settings: dict[str, Any] = {

@@ -304,7 +304,7 @@ def test_the_card_says_where_the_model_comes_from(
 
 def test_the_best_is_the_best_on_the_same_clips(tones: Path, store: Store, tmp_path: Path) -> None:
     """The end scores everything, but for the choice of the best only what the others were judged by."""
-    recipe = toy_recipe(tones, steps=200, validate_every=50, learning_rate=1e-2, ema=0.9, valid_seconds=0.3)
+    recipe = toy_recipe(tones, steps=200, validate_every=50, learning_rate=3e-3, ema=0.9, valid_seconds=0.3)
     training, _ = learn(recipe, store, tmp_path)
     part = choose_clips(store, 0.3, 0.0)
     assert len(part) < len(store.clips("valid"))

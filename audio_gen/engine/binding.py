@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
-from audio_gen.shape import NetworkShape
+from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 3  # ENGINE_VERSION of engine.h
+VERSION = 4  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -34,6 +34,33 @@ class CShape(ctypes.Structure):
         ("curve_channels", ctypes.c_int32),
         ("hop", ctypes.c_int32),
         *((name, ctypes.c_int32 * MAX_TIERS) for name in ("layers", "channels", "pool")),
+        ("predictors", ctypes.c_int32),
+        ("orders", ctypes.c_int32 * MAX_PREDICTORS),
+    ]
+
+
+class CPredictors(ctypes.Structure):
+    """struct Predictors of engine.h."""
+
+    _fields_ = [
+        ("count", ctypes.c_int32),
+        ("longest", ctypes.c_int32),
+        ("order", ctypes.c_int32 * MAX_PREDICTORS),
+        ("levels", ctypes.c_int32),
+        ("amplitudes", ctypes.c_void_p),
+    ]
+
+
+class CHearing(ctypes.Structure):
+    """struct Hearing of engine.h."""
+
+    _fields_ = [
+        ("position", ctypes.c_int64),
+        ("steps", ctypes.c_int64),
+        ("streams", ctypes.c_int32),
+        ("state", ctypes.c_void_p),
+        ("tokens", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
     ]
 
 
@@ -93,6 +120,9 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.audio_gen_state_count.restype = size
     library.audio_gen_state_count.argtypes = [pointer]
     library.audio_gen_run.argtypes = [pointer, ctypes.POINTER(CWork)]
+    library.audio_gen_predictor_words.restype = size
+    library.audio_gen_predictor_words.argtypes = [ctypes.POINTER(CPredictors)]
+    library.audio_gen_hear.argtypes = [ctypes.POINTER(CPredictors), ctypes.POINTER(CHearing), ctypes.c_int32]
     library.audio_gen_draw.argtypes = [pointer, pointer, pointer, ctypes.c_float]
     return library
 
@@ -173,4 +203,6 @@ def _c_shape(shape: NetworkShape) -> CShape:
         layers=per_tier(shape.layers),
         channels=per_tier(shape.channels),
         pool=per_tier(shape.pool),
+        predictors=len(shape.predictors),
+        orders=(ctypes.c_int32 * MAX_PREDICTORS)(*shape.predictors),
     )

@@ -12,6 +12,7 @@
 
 #include "draw.h"
 #include "matrix.h"
+#include "predictor.h"
 
 /* ---- The network ---- */
 
@@ -115,16 +116,24 @@ static void refresh_conditions(Block *block) {
     }
 }
 
-/* x_0[t] = embedding[u[t]], where u is the tokens one step late. */
+/* x_0[t] = embedding[u[t]] + the rows of what the predictors make of it, where u is the tokens one step late. */
 static void embed(Block *block, int64_t step) {
+    const Network *n = block->network;
     const Work *work = block->work;
-    const int32_t padded = block->network->tiers[0].padded;
+    const int32_t padded = n->tiers[0].padded;
     for (int32_t s = 0; s < block->streams; s++) {
         const int32_t stream = block->first_stream + s;
         const uint16_t *known = work->known ? work->known + (int64_t)stream * work->steps + step : NULL;
         for (int32_t t = 0; t < block->frames[0]; t++) {
-            const uint16_t token = t ? known[t - 1] : work->last[stream];
-            copy(stream_row(block, 0, s, t), block->network->embedding + (size_t)token * (size_t)padded, padded);
+            uint16_t rows[1 + 2 * MAX_PREDICTORS];
+            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t,
+                 t ? known[t - 1] : work->last[stream], rows);
+            float *x = stream_row(block, 0, s, t);
+            copy(x, n->embedding + (size_t)rows[0] * (size_t)padded, padded);
+            for (int32_t i = 1; i <= 2 * n->predictors.count; i++) {
+                const float *row = n->embedding + (size_t)rows[i] * (size_t)padded;
+                for (int32_t c = 0; c < padded; c += LANES) store(x + c, load(x + c) + load(row + c));
+            }
         }
         if (known) work->last[stream] = known[block->frames[0] - 1];
     }
@@ -487,4 +496,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-const Kernels ENGINE_NAME = {run, draw_token, PER_WORD, HEADER};
+const Kernels ENGINE_NAME = {run, draw_token, hear_all, PER_WORD, HEADER};

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 3, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 4, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -30,7 +30,12 @@ enum {
     AHEAD_STREAMS = 2, /* ... when no more than this many streams share the weights */
     PANEL = 64,    /* outputs whose weights lie side by side */
     NARROW = 32,   /* outputs of a last panel that is not full; channels are padded to a multiple of it */
-    GATE_GROUP = 16 /* outputs to tanh, then as many to sigmoid, and so on */
+    GATE_GROUP = 16, /* outputs to tanh, then as many to sigmoid, and so on */
+    MAX_PREDICTORS = 4,
+    MAX_ORDER = 128, /* of a linear predictor; orders are multiples of 8 */
+    WINDOW = 16,     /* samples that a predictor is fitted to, per coefficient */
+    REFIT = 32,      /* samples between two fits */
+    SPREADS = 96     /* codes of how far a predictor was off */
 };
 
 typedef enum { FP32, BF16, INT8, PRECISIONS } Precision;
@@ -43,7 +48,30 @@ typedef struct {
     int32_t hop;                /* samples per curve frame */
     int32_t layers[MAX_TIERS], channels[MAX_TIERS]; /* tiers fastest first */
     int32_t pool[MAX_TIERS];                        /* pool[k]: from tier k to k + 1 */
+    int32_t predictors, orders[MAX_PREDICTORS];     /* linear predictors that the network hears */
 } Shape;
+
+/* The linear predictors of a network; see predictor.h. */
+typedef struct {
+    int32_t count, longest; /* order */
+    int32_t order[MAX_PREDICTORS];
+    int32_t levels;
+    const int32_t *amplitudes; /* (levels): of each token, in units of 2^-30 */
+} Predictors;
+
+/* One predictor of one stream. All zeros is silence. */
+typedef struct {
+    double coefficient[MAX_ORDER]; /* of the oldest sample first, the newest last */
+    int64_t expected;              /* amplitude of the next sample, in units of 2^-30 */
+    int64_t missed;                /* sum of the misses */
+    uint32_t misses[REFIT];        /* of the last samples, in the same units */
+} Predictor;
+
+/* Words of state per stream: the predictors, then the samples heard, oldest first. */
+static inline size_t predictor_words(const Predictors *all) {
+    if (!all->count) return 0;
+    return (size_t)all->count * (sizeof(Predictor) / 4) + 2 * (size_t)(WINDOW * all->longest + REFIT);
+}
 
 /* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a panel
    holds, for each group of inputs in turn, one word per output: the weights from 1 float32, 2 bfloat16 or 4 int8
@@ -90,7 +118,9 @@ typedef struct {
     Shape shape;
     const struct Kernels *kernels;
     int32_t condition_padded, skip_padded, head_padded;
-    const float *embedding; /* (levels, C_0) */
+    const float *embedding; /* (levels, C_0), and of each predictor (levels + SPREADS, C_0) */
+    Predictors predictors;
+    size_t predicting;      /* where in a stream's state the predictors are */
     Matrix curve;           /* curve channels to D */
     const float *skip_bias; /* the sum over the layers */
     const float *hidden_bias, *logits_bias;
@@ -128,6 +158,16 @@ typedef struct {
     float *log_probabilities; /* (streams, steps), of the tokens known or drawn, base 2, at temperature 1; or null */
 } Work;
 
+/* Whole sequences of tokens to be heard, without a network. */
+typedef struct {
+    int64_t position; /* absolute position that follows the first token */
+    int64_t steps;
+    int32_t streams;
+    float *state;           /* (streams, predictor_words), zero at the start */
+    const uint16_t *tokens; /* (streams, steps) */
+    uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
+} Hearing;
+
 enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
 
 #if defined(_WIN32)
@@ -145,12 +185,15 @@ EXPORT Network *audio_gen_network(const Shape *shape, const uint32_t *weights, i
 EXPORT void audio_gen_free(Network *network);
 EXPORT size_t audio_gen_state_count(const Network *network);
 EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
+EXPORT size_t audio_gen_predictor_words(const Predictors *predictors);
+EXPORT int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa);
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
 /* The same, compiled once per instruction set and precision where that makes a difference. */
 typedef struct Kernels {
     int32_t (*run)(const Network *network, const Work *work);
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
+    int32_t (*hear)(const Predictors *predictors, const Hearing *hearing);
     int32_t per_word, header; /* of vectors that products read: channels per word, words before the first one */
 } Kernels;
 

@@ -182,12 +182,27 @@ static Tier take_tier(Cursor *cursor, const Shape *shape, int32_t k, Layer *laye
     return tier;
 }
 
+static void take_predictors(Cursor *cursor, Network *n) {
+    const Shape *shape = &n->shape;
+    Predictors *all = &n->predictors;
+    *all = (Predictors){.count = shape->predictors, .levels = shape->levels};
+    for (int32_t i = 0; i < all->count; i++) {
+        all->order[i] = shape->orders[i];
+        if (all->order[i] > all->longest) all->longest = all->order[i];
+    }
+    if (!all->count) return;
+    all->amplitudes = (const int32_t *)take(cursor, (size_t)shape->levels);
+    n->predicting = take_state(cursor, predictor_words(all));
+}
+
 static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slots) {
     const Shape *shape = &n->shape;
     n->condition_padded = padded(shape->condition_channels);
     n->skip_padded = padded(shape->skip_channels);
     n->head_padded = padded(shape->head_channels);
-    n->embedding = take_floats(cursor, (size_t)shape->levels * (size_t)padded(shape->channels[0]));
+    take_predictors(cursor, n);
+    const int32_t heard = shape->levels + shape->predictors * (shape->levels + SPREADS);
+    n->embedding = take_floats(cursor, (size_t)heard * (size_t)padded(shape->channels[0]));
     if (shape->curve_channels) n->curve = take_floats_matrix(cursor, shape->curve_channels, n->condition_padded);
     for (int32_t k = shape->tiers - 1; k >= 0; k--) {
         n->tiers[k] = take_tier(cursor, shape, k, layers, slots);
@@ -258,6 +273,12 @@ size_t audio_gen_state_count(const Network *network) { return network->state_cou
 
 int32_t audio_gen_run(const Network *network, const Work *work) {
     FLOAT_MODE(network->kernels->run(network, work));
+}
+
+size_t audio_gen_predictor_words(const Predictors *predictors) { return predictor_words(predictors); }
+
+int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->hear(predictors, hearing));
 }
 
 int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {

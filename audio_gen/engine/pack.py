@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.engine.predictors import token_amplitudes
 from audio_gen.errors import EngineError
 from audio_gen.shape import NetworkShape
 
@@ -82,7 +83,7 @@ def tensor_shapes(shape: NetworkShape) -> dict[str, tuple[int, ...]]:
 
 def _tensor_shapes(shape: NetworkShape) -> Iterator[tuple[str, tuple[int, ...]]]:
     condition = shape.condition_channels
-    yield "embedding.weight", (shape.levels, shape.channels[0])
+    yield "embedding.weight", (shape.input_rows, shape.channels[0])
     for name, values in shape.labels.items():
         yield f"labels.{name}.weight", (len(values) + 1, condition)
     if shape.curve_channels:
@@ -209,6 +210,8 @@ class _Packing:
 
     def parts(self) -> Iterator[Words | Array]:
         shape, tensors = self.shape, self.tensors
+        if shape.predictors:
+            yield token_amplitudes(shape.levels).view(np.uint32)
         yield _pad_rows(tensors["embedding.weight"].T).T
         if shape.curve_channels:
             yield _panels(_pad_rows(tensors["curves.weight"]))

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from math import prod
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audio_gen.engine.predictors import Predictors
 from audio_gen.network.tier import Condition, Tier, TierState
-from audio_gen.shape import NetworkShape
+from audio_gen.shape import SPREADS, NetworkShape
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class NetworkState:
     position: int
     """Samples heard since the stream's start."""
     tiers: tuple[TierState, ...]
+    predictors: Tensor | None = None
+    """int32 (streams, words): what the linear predictors remember, if there are any."""
 
     def detach(self) -> "NetworkState":
         """The same past, cut off from the gradient."""
@@ -33,7 +37,7 @@ class NetworkState:
 
     def keep(self, rows: Tensor) -> "NetworkState":
         """The same past for streams where `rows` (batch,) is True, silence for the others."""
-        return self._map(lambda tensor: tensor * rows.to(tensor.dtype)[:, None])
+        return self._map(lambda tensor: tensor * rows.to(tensor)[:, None])
 
     def tensors(self) -> list[Tensor]:
         """All tensors in a fixed order."""
@@ -55,7 +59,8 @@ class NetworkState:
             )
             for tier in self.tiers
         )
-        return NetworkState(self.position, tiers)
+        predictors = None if self.predictors is None else function(self.predictors)
+        return NetworkState(self.position, tiers, predictors)
 
 
 class Head(nn.Module):
@@ -86,7 +91,8 @@ class Network(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.shape = shape
-        self.embedding = nn.Embedding(shape.levels, shape.channels[0])
+        self.embedding = nn.Embedding(shape.input_rows, shape.channels[0])
+        self._predictors = Predictors(shape) if shape.predictors else None
         self.labels = nn.ModuleDict()
         for name, values in shape.labels.items():
             # Past ModuleDict's own check, which refuses the names of its methods ("type", "values") as keys.
@@ -116,7 +122,11 @@ class Network(nn.Module):
                     nn.init.normal_(link.weight, std=link.in_features**-0.5)
                     nn.init.zeros_(link.bias)
         with torch.no_grad():
-            self.embedding.weight.copy_(_amplitude_columns(self.shape.levels, self.shape.channels[0]))
+            width = self.shape.channels[0]
+            blocks = [_amplitude_columns(self.shape.levels, width)]
+            for _ in self.shape.predictors:
+                blocks += [_amplitude_columns(self.shape.levels, width), 0.5 * _waves(SPREADS, width)]
+            self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
             waves = _waves(self.shape.levels, self.shape.head_channels)
             self.head.logits.weight.copy_(0.1 * waves)
         nn.init.zeros_(self.head.logits.bias)
@@ -140,7 +150,24 @@ class Network(nn.Module):
         like = self.embedding.weight
         phases = [position // pooling for pooling in (1, *self.shape.pooling)]
         tiers = tuple(tier.start(batch, like, phase) for tier, phase in zip(self.stack, phases, strict=False))
-        return NetworkState(position, tiers)
+        return NetworkState(position, tiers, self._silence(batch))
+
+    def _silence(self, batch: int) -> Tensor | None:
+        if self._predictors is None:
+            return None
+        return torch.from_numpy(self._predictors.start(batch)).to(self.embedding.weight.device)
+
+    def hear(self, tokens: Tensor, state: NetworkState) -> tuple[Tensor, Tensor | None]:
+        """Rows of the embedding to add up (batch, time, codes) after each of `tokens` (batch, time), and what the
+        predictors remember then."""
+        if self._predictors is None:
+            return tokens[..., None], None
+        memory = _known(state.predictors).cpu().numpy().copy()
+        rows = self._predictors.hear(memory, state.position, tokens.cpu().numpy())
+        return (
+            torch.from_numpy(rows.astype(np.int64)).to(tokens.device),
+            torch.from_numpy(memory).to(tokens.device),
+        )
 
     def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
         """Condition vectors (frames, batch, condition_channels): one frame if there are no curves.
@@ -181,7 +208,8 @@ class Network(nn.Module):
         position, ended = state.position, state.position + time
 
         # Down: the input of every tier, each pooled from the faster one.
-        inputs = [self.embedding(tokens.transpose(0, 1))]
+        rows, predictors = self.hear(tokens, state)
+        inputs = [self.embedding(rows.transpose(0, 1)).sum(-2)]
         pending: list[Tensor | None] = [None]
         for tier, before in zip(self.stack[1:], state.tiers[1:], strict=True):
             pooled, left = tier.gather(inputs[-1], _known(before.pending))
@@ -206,7 +234,7 @@ class Network(nn.Module):
             after.append(TierState(histories, pending[number]))
 
         logits: Tensor = self.head(_known(slower) if skips is None else skips)
-        return logits.transpose(0, 1), NetworkState(ended, tuple(reversed(after)))
+        return logits.transpose(0, 1), NetworkState(ended, tuple(reversed(after)), predictors)
 
     def _steer(self, frames: Tensor | None, first: int, last: int, pooling: int) -> Condition | None:
         """The condition of a tier's frames `first` to `last`; a frame listens to the curves at its last sample."""

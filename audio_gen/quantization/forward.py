@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.engine.predictors import Predictors
 from audio_gen.shape import NetworkShape
 
 Array = NDArray[np.float32]
@@ -30,7 +31,9 @@ def forward(
     """
     before = np.full_like(tokens[:, :1], shape.levels // 2)
     heard = np.concatenate([before, tokens[:, :-1]], axis=1)
-    inputs = [tensors["embedding.weight"][heard]]
+    predictors = Predictors(shape)
+    codes = predictors.hear(predictors.start(len(heard)), 0, heard)
+    inputs = [tensors["embedding.weight"][codes].sum(axis=2)]
     for k, pool in enumerate(shape.pool, start=1):
         faster = look(f"tiers.{k}.down.input", inputs[-1])
         rows, frames = len(faster), faster.shape[1] // pool

@@ -42,6 +42,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         labels={name: tuple(values) for name, values in store.labels.items()},
         curve_channels=store.curve_channels,
         hop=store.hop,
+        predictors=tuple(settings.predictors),
     )
 
 

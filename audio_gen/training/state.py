@@ -70,7 +70,7 @@ def save_state(path: Path, state: TrainingState) -> None:
             tensors[f"optimiser.{name}.{key}"] = value
     for index, tensor in enumerate(state.carried.tensors()):
         tensors[f"carried.{index}"] = tensor
-    arrays = {name: tensor.detach().float().cpu().numpy() for name, tensor in tensors.items()}
+    arrays = {name: _array(tensor) for name, tensor in tensors.items()}
     header = {
         "progress": asdict(state.progress),
         "readers": [asdict(reader) for reader in state.readers.readers],
@@ -115,6 +115,12 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise CheckpointError(
             f"{path}: damaged training state ({error}); start afresh with --force"
         ) from None
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Floats as float32, whole numbers (what the predictors remember) as they are."""
+    plain = tensor.detach().float() if tensor.is_floating_point() else tensor
+    return np.asarray(plain.cpu().numpy())
 
 
 def _tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -1,6 +1,7 @@
 """One training step: loss in bits per sample, gradient, update, average."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ def loss_bits(
     )
     curves = None if batch.curves is None else torch.from_numpy(batch.curves).to(device)
     # Curves come crop by crop, so the position that chooses their frames starts at each crop.
-    state = NetworkState(0, carried.keep(~fresh).tiers)
+    state = replace(carried.keep(~fresh), position=0)
     logits, state = network(inputs, state, labels, curves)
     # Time-major is how the network leaves them in memory: this way nothing is copied.
     logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)

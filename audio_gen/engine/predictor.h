@@ -1,0 +1,158 @@
+/* What is heard of each sample: its token, and what linear predictors make of the samples so far.
+
+   A predictor of order P expects x[t] = sum over k from 1 to P of c_k x[t - k]. Its coefficients are fitted anew at
+   every REFIT samples, to the last WINDOW P samples, by the autocorrelation method: windowed, solved by Levinson's
+   and Durbin's recursion (Makhoul 1975, "Linear prediction: a tutorial review"). Fitting to past output alone, so
+   that nothing needs to be told, is backward adaptation, as in ITU-T G.728. The network hears the token nearest to
+   what is expected, and how far the last REFIT expectations were off. So waves that are smooth, loud or tonal need
+   not be worked out from tokens by layers.
+
+   All of it depends on the samples of the last WINDOW P + 2 REFIT alone. Double arithmetic in a fixed order, and whole
+   numbers where sums slide, so that the codes are the same on every machine and after every restart. */
+#ifndef AUDIO_GEN_PREDICTOR_H
+#define AUDIO_GEN_PREDICTOR_H
+
+#include <string.h>
+
+#include "lanes.h"
+
+enum {
+    DOUBLES = LANES / 2, /* in a vector */
+    SUMS_AT_ONCE = 6,    /* vectors of sums that stay in registers */
+    LAGS = SUMS_AT_ONCE * DOUBLES,
+    EIGHT = 8,           /* partial sums of a scalar product, whatever the vectors */
+    MAX_WINDOW = WINDOW * MAX_ORDER,
+    MAX_LAGS = MAX_ORDER + 1 + 48, /* with room for whole LAGS */
+    RISE = 32,           /* newest samples over which the window rises */
+    UNIT = 1 << 30       /* amplitudes are whole numbers of 1 / UNIT */
+};
+
+typedef double doubles __attribute__((vector_size(8 * DOUBLES), aligned(8), may_alias));
+
+/* The sum of x[i] y[i] for `count` numbers, a multiple of eight: eight partial sums, then a tree. */
+INLINE double scalar_product(const double *x, const double *y, int32_t count) {
+    doubles sum[EIGHT / DOUBLES] = {0};
+    double part[EIGHT];
+    for (int32_t i = 0; i < count; i += EIGHT) {
+        UNROLL for (int j = 0; j < EIGHT / DOUBLES; j++) {
+            sum[j] += *(const doubles *)(x + i + j * DOUBLES) * *(const doubles *)(y + i + j * DOUBLES);
+        }
+    }
+    memcpy(part, sum, sizeof part);
+    for (int j = 0; j < 4; j++) part[j] += part[j + 4];
+    return (part[0] + part[2]) + (part[1] + part[3]);
+}
+
+/* r[lag] = sum over age of w[age] w[age + lag], newest first, for LAGS lags from `first` on. */
+INLINE void correlate(const double *w, int32_t window, int32_t first, double *r) {
+    doubles sum[SUMS_AT_ONCE] = {0};
+    for (int32_t age = 0; age < window; age++) {
+        const double *later = w + age + first;
+        UNROLL for (int i = 0; i < SUMS_AT_ONCE; i++) sum[i] += w[age] * *(const doubles *)(later + i * DOUBLES);
+    }
+    UNROLL for (int i = 0; i < SUMS_AT_ONCE; i++) *(doubles *)(r + first + i * DOUBLES) = sum[i];
+}
+
+/* Levinson and Durbin: the coefficients c, newest sample first, that the autocorrelation r asks for. */
+static void solve(const double *r, int32_t order, double *c) {
+    double back[MAX_ORDER + EIGHT] = {0}, error = r[0]; /* back: r from the last lag to the first */
+    for (int32_t lag = 1; lag <= order; lag++) back[order - lag] = r[lag];
+    for (int32_t m = 0; m < order; m++) {
+        /* c is zero from m on, so what back holds there does not matter */
+        const int32_t whole = (m + EIGHT - 1) / EIGHT * EIGHT;
+        const double reflection = (r[m + 1] - scalar_product(c, back + order - m, whole)) / error;
+        for (int32_t i = 0, j = m - 1; i <= j; i++, j--) {
+            const double low = c[i], high = c[j];
+            c[i] = low - reflection * high;
+            c[j] = high - reflection * low;
+        }
+        c[m] = reflection;
+        error *= 1.0 - reflection * reflection;
+        if (!(error > 0.0)) return; /* rounding: what is known so far has to do */
+    }
+}
+
+/* The predictor's coefficients, from the samples heard up to the newest. */
+static void fit(Predictor *predictor, int32_t order, const double *newest, double finest) {
+    const int32_t window = WINDOW * order;
+    double w[MAX_WINDOW + MAX_LAGS], r[MAX_LAGS], c[MAX_ORDER + EIGHT] = {0};
+    for (int32_t age = 0; age < window; age++) {
+        const double risen = age + 1 < RISE ? (age + 1) * (1.0 / RISE) : 1.0;
+        w[age] = newest[-age] * (risen * (2.0 - risen) * (1.0 - age * (1.0 / window)));
+    }
+    memset(w + window, 0, (size_t)MAX_LAGS * sizeof(double));
+    for (int32_t first = 0; first <= order; first += LAGS) correlate(w, window, first, r);
+    if (r[0] > 0.0) {
+        r[0] += r[0] * 1e-5 + finest * finest; /* a little white noise keeps the equations solvable */
+        solve(r, order, c);
+    }
+    for (int32_t i = 0; i < order; i++) predictor->coefficient[i] = c[order - 1 - i];
+}
+
+/* What the predictor expects after the newest sample, within [-1, 1]. */
+INLINE double predict(const Predictor *predictor, int32_t order, const double *newest) {
+    const double x = scalar_product(predictor->coefficient, newest - order + 1, order);
+    return x > -1.0 ? (x < 1.0 ? x : 1.0) : -1.0;
+}
+
+/* The token whose amplitude is nearest. */
+INLINE int32_t nearest_token(const Predictors *all, double amplitude) {
+    const double twice = 2.0 * UNIT * amplitude; /* between the sums of neighbours */
+    int32_t low = 0, high = all->levels - 1;
+    while (low < high) {
+        const int32_t middle = (low + high) / 2;
+        if ((double)all->amplitudes[middle] + (double)all->amplitudes[middle + 1] <= twice) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The size of the misses, in quarters of an octave: of 1 + their mean in quarters of the finest step. */
+INLINE int32_t spread_code(int64_t missed, double finest) {
+    const union { float value; uint32_t bits; } size = {
+        (float)(1.0 + (double)missed * (4.0 / REFIT) / finest)
+    };
+    const int32_t code = (int32_t)(size.bits >> 21) - (127 << 2);
+    return code < 0 ? 0 : code < SPREADS ? code : SPREADS - 1;
+}
+
+/* Hear the token before `position`: the rows of the embedding to add up, 1 + 2 per predictor. */
+static void hear(const Predictors *all, float *state, int64_t position, uint16_t token, uint16_t *rows) {
+    rows[0] = token;
+    if (!all->count) return;
+    const int32_t at = (int32_t)(position % REFIT), window = WINDOW * all->longest;
+    const double finest = all->amplitudes[all->levels / 2 + 1];
+    const int32_t amplitude = all->amplitudes[token];
+    double *heard = (double *)((Predictor *)state + all->count);
+    if (at == 0) memmove(heard, heard + REFIT, (size_t)(window - 1) * sizeof(double));
+    double *newest = heard + window - 1 + at;
+    *newest = amplitude * (1.0 / UNIT);
+    int32_t row = all->levels;
+    for (int32_t i = 0; i < all->count; i++, row += all->levels + SPREADS) {
+        Predictor *predictor = (Predictor *)state + i;
+        const int64_t off = amplitude - predictor->expected;
+        const uint32_t miss = (uint32_t)(off < 0 ? -off : off);
+        predictor->missed += (int64_t)miss - (int64_t)predictor->misses[at];
+        predictor->misses[at] = miss;
+        if (at == 0) fit(predictor, all->order[i], newest, finest * (1.0 / UNIT));
+        const double expected = predict(predictor, all->order[i], newest);
+        predictor->expected = (int64_t)(expected * UNIT + (2.0 * UNIT + 0.5)) - 2 * (int64_t)UNIT;
+        rows[1 + 2 * i] = (uint16_t)(row + nearest_token(all, expected));
+        rows[2 + 2 * i] = (uint16_t)(row + all->levels + spread_code(predictor->missed, finest));
+    }
+}
+
+/* The same for whole sequences: tokens (streams, steps), rows (streams, steps, 1 + 2 per predictor). */
+static int32_t hear_all(const Predictors *all, const Hearing *hearing) {
+    const size_t codes = 1 + 2 * (size_t)all->count, words = predictor_words(all);
+    for (int32_t s = 0; s < hearing->streams; s++) {
+        for (int64_t t = 0; t < hearing->steps; t++) {
+            const size_t at = (size_t)s * (size_t)hearing->steps + (size_t)t;
+            float *state = hearing->state + (size_t)s * words;
+            hear(all, state, hearing->position + t, hearing->tokens[at], hearing->rows + at * codes);
+        }
+    }
+    return ENGINE_OK;
+}
+
+#endif
