@@ -16,13 +16,14 @@ NETWORKS = {
     "small": NetworkShape(256, (20,), (64,), skip_channels=128, head_channels=128),
     "base": NetworkShape(256, (30,), (64,), skip_channels=256, head_channels=256),
     "large": NetworkShape(256, (30,), (128,), skip_channels=256, head_channels=256),
-    "tiers-drums": NetworkShape(256, (4, 6, 7, 6), (64, 96, 128, 128), (4, 4, 4), head_channels=256),
+    "tiers-drums": NetworkShape(256, (4, 6, 7, 6), (64, 96, 128, 128), (4, 4, 4), predictors=(16, 32)),
     "tiers": NetworkShape(
         256,
         tuple(DEFAULT.layers),
         tuple(DEFAULT.channels),
         tuple(DEFAULT.pool),
         head_channels=DEFAULT.head_channels,
+        predictors=tuple(DEFAULT.predictors),
     ),
 }
 """Four classic shapes (one tier with skips), that of recipes/drums.toml, and a recipe's default."""
@@ -38,7 +39,9 @@ def random_tensors(shape: NetworkShape) -> Tensors:
         values = generator.standard_normal(size)
         if name.endswith(".bias"):
             values *= 0.1
-        elif not name.startswith("embedding"):
+        elif name == "embedding.weight":
+            values /= math.sqrt(shape.input_codes)
+        else:
             values /= math.sqrt(size[1])
         if ".residual." in name or ".skip." in name:  # a tier adds up its layers
             values *= 3.0 / math.sqrt(shape.layers[int(name.split(".")[1])])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audio_gen.engine.predictors import Predictors
 from audio_gen.shape import NetworkShape
 
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -32,6 +33,8 @@ class Step(ABC):
         }
         self.token, self.position = shape.levels // 2, 0
         self.embedding = list(self.weights["embedding.weight"])
+        self.predictors = Predictors(shape)
+        self.memory = self.predictors.start(1)
         self.pooled: list[list[Tensor]] = [[] for _ in shape.layers]
         """Frames of each tier's faster one that are not yet pooled."""
         self.above: list[list[Tensor]] = [[] for _ in shape.layers]
@@ -53,7 +56,11 @@ class Step(ABC):
 
     def logits(self) -> Tensor:
         """Of the token that follows (levels,)."""
-        skip = self._frame(0, self.embedding[self.token])
+        rows = self.predictors.hear(self.memory, self.position, np.array([[self.token]]))[0, 0]
+        x = self.embedding[rows[0]]
+        for row in rows[1:]:
+            x = x + self.embedding[row]
+        skip = self._frame(0, x)
         self.position += 1
         return self.head(skip)
 

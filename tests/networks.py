@@ -46,7 +46,9 @@ def random_tensors(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dic
         values = generator.standard_normal(size)
         if name.endswith(".bias"):
             values *= 0.1
-        elif not name.startswith(("embedding", "labels")):
+        elif name == "embedding.weight":
+            values /= np.sqrt(shape.input_codes)
+        elif not name.startswith("labels"):
             values /= np.sqrt(size[1])
         if ".residual." in name or ".skip." in name:  # a tier adds up its layers
             values *= 3.0 / np.sqrt(shape.layers[int(name.split(".")[1])])

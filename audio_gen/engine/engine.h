@@ -13,7 +13,7 @@
          q = round(x * steps[c]), half to even, clamped; a weight W becomes round(W / (steps[c] * scale[o])). All taps
          of a layer share one scale per output and one sum; each slot of down has its own, and its own addition.
 
-   The embedding, conditions, biases, residual streams, sums of skips, gates and draws are float32 always. */
+   The predictors (predictor.h) are doubles and whole numbers. The embedding, conditions, biases, residual streams, sums of skips, gates and draws are float32 always. */
 #ifndef AUDIO_GEN_ENGINE_H
 #define AUDIO_GEN_ENGINE_H
 

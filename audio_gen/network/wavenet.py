@@ -1,6 +1,11 @@
 """The whole network: tokens in, logits of the next token out, state in and out.
 
-    tokens -> embedding -> tiers, slowest first, each feeding the faster one -> two-layer head -> logits
+    tokens -> linear predictors -> embedding -> tiers, slowest first, each feeding the faster one -> head -> logits
+
+Each sample is heard as its token, the token that each linear predictor expects next, and how far off that predictor
+was of late: every one has a row of the embedding, and the rows are added. LPCNet (Valin and Skoglund 2019,
+arXiv:1810.11846) showed how much a linear prediction spares a network; here it is one more thing to hear, and the
+network still says the next token itself.
 
 The state is an argument: None is the silence before a stream. One pass over a whole clip, passes over its
 chunks, and single steps are the same code and give the same logits.
