@@ -141,6 +141,8 @@ class NetworkShape:
         for key in ("layers", "channels", "pool", "predictors"):
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
+        if not self.predictors:  # as it was before there were any: the hash of older checkpoints stands on it
+            del plain["predictors"]
         return plain
 
     @classmethod
