@@ -6,7 +6,7 @@
    drawing makes blocks of one frame, priming of many, through the same code.
 
    Vectors that a product reads are *inputs*: float32 as they are, or narrowed (see inputs.h). A pointer to inputs
-   is a pointer to their first word, whatever it holds. */
+   is a pointer to words, whatever they hold. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,7 +176,7 @@ static void add_from_above(Block *block, int32_t k) {
             const int64_t local = j - block->frame[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
                 float *a = stream_row(block, k, s, f);
-                const float *y = state_of(block, s) + above->output + HEADER;
+                const float *y = state_of(block, s) + above->output;
                 if (local >= 0) y = input_row(block, k + 1, s, (int32_t)local);
                 add_row(block, a, a, y);
             }
@@ -189,7 +189,7 @@ static void add_from_above(Block *block, int32_t k) {
 INLINE float *kept(const Block *block, int32_t k, const Layer *layer, int32_t s, int64_t frame) {
     const uint64_t slot = (uint64_t)frame & (uint64_t)(layer->ring - 1);
     const size_t stride = stride_of(block->network->tiers[k].padded);
-    return state_of(block, s) + layer->history + slot * stride + HEADER;
+    return state_of(block, s) + layer->history + slot * stride;
 }
 
 /* a[n - delay] of a layer, for frame n = the block's frame f: in the block, or in the layer's ring. */
@@ -266,6 +266,20 @@ static void gated(Block *block, int32_t k, const Layer *layer, float *h) {
         }
     }
     multiply(product);
+}
+
+/* What is heard before the first sample, where silence is no zero. */
+static void fill_silence(Block *block) {
+    const Network *n = block->network;
+    for (int32_t k = 0; OFFSET && k < n->shape.tiers; k++) {
+        for (int32_t l = 0; l < n->tiers[k].layer_count; l++) {
+            const Layer *layer = &n->tiers[k].layers[l];
+            const size_t words = (size_t)layer->ring * stride_of(n->tiers[k].padded);
+            for (int32_t s = 0; s < block->streams; s++) {
+                memset(state_of(block, s) + layer->history, OFFSET, words * sizeof(float));
+            }
+        }
+    }
 }
 
 /* Keep the block's inputs of this layer for later frames. */
@@ -375,7 +389,7 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
             const Tier *above = &n->tiers[k + 1];
             for (int32_t s = 0; s < block->streams; s++) {
                 const float *y = input_row(block, k + 1, s, block->frames[k + 1] - 1);
-                copy_input(state_of(block, s) + above->output + HEADER, y, above->padded);
+                copy_input(state_of(block, s) + above->output, y, above->padded);
             }
         }
     }
@@ -404,6 +418,7 @@ static int32_t block_samples(const Block *block, int64_t step) {
 static int32_t run_group(Block *block) {
     const Work *work = block->work;
     const int32_t levels = block->network->shape.levels;
+    if (work->position == work->origin) fill_silence(block);
     for (int64_t step = 0; step < work->steps;) {
         block->start = work->position + step;
         const int32_t samples = block_samples(block, step);
@@ -439,8 +454,7 @@ static float *lay(float *base, size_t *used, size_t count) {
 
 /* The same for the block's inputs of `padded` channels: their first one. */
 static float *lay_inputs(float *base, size_t *used, int32_t padded) {
-    float *place = lay(base, used, MAX_ROWS * stride_of(padded));
-    return place ? place + HEADER : NULL;
+    return lay(base, used, MAX_ROWS * stride_of(padded));
 }
 
 /* Cuts the working memory for groups of `streams` streams out of `base`; returns the words it takes. */
@@ -487,4 +501,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-const Kernels ENGINE_NAME = {run, draw_token, PER_WORD, HEADER};
+const Kernels ENGINE_NAME = {run, draw_token, PER_WORD};

@@ -77,29 +77,23 @@ INLINE void block_of_bytes(const End end, const int rows, const int wide, const 
                            int32_t origin, int32_t panel, int32_t shift) {
     const int32_t o = origin + shift;
     ints sum[4][16], odd[1][16];
-    int32_t too_much[4];
     UNROLL for (int v = 0; v < wide; v++) odd[0][v] = (ints){0};
     UNROLL for (int r = 0; r < rows; r++) {
-        too_much[r] = 0;
         UNROLL for (int v = 0; v < wide; v++) {
-            sum[r][v] = product->continues ? *(const ints *)(product->sums[row + r] + o + v * LANES) : (ints){0};
+            const void *start = OFFSET ? product->matrix[0]->offset + o + v * LANES : NULL;
+            if (product->continues) start = product->sums[row + r] + o + v * LANES;
+            sum[r][v] = start ? *(const ints *)start : (ints){0};
         }
     }
     for (int32_t t = 0; t < product->terms; t++) {
         const Matrix *matrix = product->matrix[t];
         const float *x[4];
-        UNROLL for (int r = 0; r < rows; r++) {
-            x[r] = product->x[t][row + r];
-            too_much[r] += TOO_MUCH * ((const word *)x[r])[-1];
-        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] = product->x[t][row + r];
         const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
         add_bytes(rows, wide, weight, matrix->groups, panel, x, sum, odd);
     }
     UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < wide; v++) {
-            if (rows == 1) sum[r][v] += odd[r][v];
-            sum[r][v] -= all_ints(too_much[r]);
-        }
+        UNROLL for (int v = 0; v < wide && rows == 1; v++) sum[r][v] += odd[r][v];
         if (end == SUMS) {
             UNROLL for (int v = 0; v < wide; v++) *(ints *)(product->out[row + r] + o + v * LANES) = sum[r][v];
             continue;
