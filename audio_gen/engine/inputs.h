@@ -33,12 +33,13 @@ typedef int32_t ints __attribute__((vector_size(4 * LANES), may_alias));
 typedef int16_t shorts __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint8_t bytes __attribute__((vector_size(LANES), may_alias));
 typedef int32_t word __attribute__((may_alias));
+typedef int32_t eight __attribute__((vector_size(32), aligned(4), may_alias)); /* the least that padding leaves */
 
 /* Words from one row of inputs to the next. */
-INLINE size_t stride_of(int32_t padded) { return (size_t)(padded / PER_WORD); }
+INLINE size_t stride_of(int32_t padded) { return (size_t)padded / PER_WORD; }
 
 INLINE void copy_input(float *restrict y, const float *restrict x, int32_t padded) {
-    for (int32_t i = 0; i < padded / PER_WORD; i += 8) memcpy(y + i, x + i, 32);
+    for (size_t i = 0; i < stride_of(padded); i += 8) *(eight *)(y + i) = *(const eight *)(x + i);
 }
 
 #if WEIGHT_BITS == 8

@@ -124,11 +124,11 @@ INLINE void multiply_row(const End end, const Product *product) {
 
 /* With weights and inputs of the precision; with float32, as conditions have them. */
 static void multiply(const Product *product) {
-    if (product->rows > 1) {
+    if (product->rows != 1) {
         multiply_panels(WEIGHT_BITS, product);
         return;
     }
-    switch (product->end) { /* one stream that plays: there is little to do at a time, so every branch counts */
+    switch (product->end) { /* one stream that plays */
     case PLAIN: multiply_row(PLAIN, product); break;
     case NEXT: multiply_row(NEXT, product); break;
     case RELU: multiply_row(RELU, product); break;
