@@ -39,7 +39,10 @@ typedef int32_t eight __attribute__((vector_size(32), aligned(4), may_alias)); /
 INLINE size_t stride_of(int32_t padded) { return (size_t)padded / PER_WORD; }
 
 INLINE void copy_input(float *restrict y, const float *restrict x, int32_t padded) {
-    for (size_t i = 0; i < stride_of(padded); i += 8) *(eight *)(y + i) = *(const eight *)(x + i);
+    for (size_t i = 0; i < stride_of(padded); i += 8) {
+        *(eight *)(y + i) = *(const eight *)(x + i);
+        __asm__ volatile("" : : : "memory"); /* lest it becomes a call of memmove, which takes longer for a few words */
+    }
 }
 
 #if WEIGHT_BITS == 8

@@ -86,6 +86,7 @@ static int64_t ahead_until(const Block *block, int32_t k, const Layer *layer) {
    weights once. The sums are kept and continued, so no bit changes. Returns z of this frame so far, or null. */
 INLINE const float *worked_ahead(Block *block, int32_t k, const Layer *layer, const Rows rows) {
     if (!block->ahead || layer->dilation == 1) return NULL;
+    if (layer->tap[0].groups * layer->tap[0].outputs < AHEAD_LEAST) return NULL;
     const size_t row = 2 * (size_t)block->network->tiers[k].padded * (size_t)rows.streams;
     float *z = block->ahead_z + layer->ahead * (size_t)(AHEAD * rows.streams);
     const int64_t frame = block->frame[k];
