@@ -120,12 +120,12 @@ INLINE void block(const int bits, const End end, const int rows, const int wide,
     }
 #endif
     const int32_t o = origin + shift;
-    vec sum[4][16];
+    vec sum[MOST_ROWS][16];
     start_rows(rows, wide, product, row, o, sum);
     for (int32_t t = 0; t < product->terms; t++) {
         const Matrix *matrix = product->matrix[t];
         const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
-        const float *x[4];
+        const float *x[MOST_ROWS];
         UNROLL for (int r = 0; r < rows; r++) x[r] = product->x[t][row + r];
 #if WEIGHT_BITS == 16
         if (bits == 16) {
