@@ -70,7 +70,9 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
             }
         }
     }
+    PHASE_DONE(between);
     if (heard) head(block);
+    PHASE_DONE(head);
 }
 
 /* ---- One call ---- */
@@ -117,6 +119,7 @@ static int32_t run_group(Block *block) {
             if (work->log_probabilities) work->log_probabilities[at] = log_probability(logits, levels, token);
             SAMPLE_DRAWN(at);
         }
+        PHASE_DONE(draw);
         step += samples;
     }
     return ENGINE_OK;

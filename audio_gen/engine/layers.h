@@ -7,6 +7,10 @@
 
 #include "block.h"
 
+#ifndef PHASE_DONE
+#define PHASE_DONE(phase) ((void)0) /* a benchmark may want to know how long each takes */
+#endif
+
 typedef struct {
     int32_t streams, frames; /* stream s, frame f is row s * frames + f */
 } Rows;
@@ -169,19 +173,25 @@ INLINE void add_residual(Block *block, int32_t k, const Layer *layer, const floa
 INLINE void run_layers(Block *block, int32_t k, int heard, const Rows rows) {
     const Tier *tier = &block->network->tiers[k];
     const Matrix *waiting = NULL;
+    PHASE_DONE(between);
     for (int32_t l = 0; l < tier->layer_count; l++) {
         const Layer *layer = &tier->layers[l];
         float *h = block->h[l % 2];
         const int needed = heard || k > 0 || l + 1 < tier->layer_count;
         if (needed) gated(block, k, layer, h, rows);
+        PHASE_DONE(gate);
         remember(block, k, layer, rows);
+        PHASE_DONE(history);
         if (!needed) break;
         if (waiting) add_skip(block, waiting, block->h[(l + 1) % 2], rows);
+        PHASE_DONE(skip);
         waiting = layer->skip.weight && heard ? &layer->skip : NULL;
         const float *steps = l + 1 < tier->layer_count ? layer[1].input_steps : tier->up_steps;
         if (layer->residual.weight) add_residual(block, k, layer, h, steps, rows);
+        PHASE_DONE(residual);
     }
     if (waiting) add_skip(block, waiting, block->h[(tier->layer_count + 1) % 2], rows);
+    PHASE_DONE(skip);
 }
 
 static void run_tier(Block *block, int32_t k, int heard) {
