@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audio_gen.engine import Engine, build, limits
 from audio_gen.engine.binding import load_library
@@ -49,12 +50,16 @@ def macs(shape: NetworkShape, phase: str) -> float:
     return total
 
 
-def measure(shares: ctypes.CDLL, engine: Engine, marked: Engine, streams: int) -> np.ndarray:
-    """Nanoseconds of a sample in each phase (phases,): medians over the rounds."""
+def measure(
+    shares: ctypes.CDLL, engine: Engine, marked: Engine, precision: str, streams: int
+) -> tuple[NDArray[np.float64], float, float]:
+    """Nanoseconds of a sample in each phase (phases,), multiply-accumulates and bytes per second: medians over
+    rounds that measure all of them."""
     coins = np.random.default_rng(0).random((streams, 4096 // streams), np.float32)
     times = (ctypes.c_int64 * (len(PHASES) + 2)).in_dll(shares, "phase_times")
     plain, clocked = (each.start(np.zeros((streams, 0), int)) for each in (engine, marked))
-    found = []
+    size = max(size for _, size in limits.reading(engine.shape, precision))
+    found, speeds = [], []
     for _ in range(ROUNDS + 1):
         for at in range(len(PHASES) + 1):
             times[at] = 0
@@ -64,7 +69,9 @@ def measure(shares: ctypes.CDLL, engine: Engine, marked: Engine, streams: int) -
         ticks = (np.array(times[: len(PHASES)]) - before).astype(float)
         seconds = limits.processor_seconds(lambda: engine.sample(plain, coins, Draw()))
         found.append(ticks / ticks.sum() * seconds / coins.size * 1e9)
-    return np.median(found[1:], axis=0)
+        speeds.append([limits.macs_per_second(precision, 200_000), limits.bytes_per_second(size, 1 << 25)])
+    arithmetic, reading = np.median(speeds[1:], axis=0)
+    return np.median(found[1:], axis=0), float(arithmetic), float(reading)
 
 
 def table(precisions: list[str]) -> list[str]:
@@ -82,14 +89,12 @@ def table(precisions: list[str]) -> list[str]:
                 engine = compiled(shape, tensors, precision)
                 with mock.patch("audio_gen.engine.engine.library_path", lambda: path):
                     marked, library = compiled(shape, tensors, precision), load_library(path)
-                found = measure(library, engine, marked, streams)
-                reading = max(size for _, size in limits.reading(shape, precision))
-                arithmetic, bytes_ = limits.macs_per_second(precision), limits.bytes_per_second(reading)
+                found, arithmetic, reading = measure(library, engine, marked, precision, streams)
                 cells = [name, precision, str(streams), f"{found.sum():,.0f}"]
                 for phase, time in zip(PHASES, found, strict=True):
                     work = macs(shape, phase)
                     least = work / arithmetic * 1e9
-                    read = work * limits.BITS[precision] / 8 / streams / bytes_ * 1e9
+                    read = work * limits.BITS[precision] / 8 / streams / reading * 1e9
                     cells.append(f"{time:,.0f} ({least:,.0f}, {read:,.0f})" if work else f"{time:,.0f}")
                 lines.append("| " + " | ".join(cells) + " |")
     return lines
