@@ -28,7 +28,7 @@ enum {
     MAX_ROWS = 64, /* rows of one block of work */
     AHEAD = 8,     /* frames of a layer whose past taps are worked out at once ... */
     AHEAD_STREAMS = 2, /* ... when no more than this many streams share the weights */
-    AHEAD_LEAST = 2048, /* ... and a tap has this many words or more, so that reading them takes longer than the detour */
+    AHEAD_LEAST = 2048, /* ... and a tap has as many words, so that reading them takes longer than the detour */
     PANEL = 64,    /* outputs whose weights lie side by side */
     NARROW = 32,   /* outputs of a last panel that is not full; channels are padded to a multiple of it */
     GATE_GROUP = 16 /* outputs to tanh, then as many to sigmoid, and so on */
