@@ -14,26 +14,18 @@ INLINE ints all_ints(int32_t x) { return x - (ints){0}; }
 
 #if WEIGHT_BITS == 8
 
-/* Weights are stored plus 128: so many times the inputs' sum is too much. Where the instruction takes signed bytes,
-   the 128 is taken off each weight instead. */
-#if defined(__ARM_FEATURE_DOTPROD)
-enum { TOO_MUCH = 0 };
-#else
-enum { TOO_MUCH = 128 };
-#endif
-
 #if defined(__AVX512VNNI__)
 INLINE ints dot(ints sum, ints weight, ints q) {
-    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weight, (__m512i)q);
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)q, (__m512i)weight);
 }
 #elif defined(__AVXVNNI__)
 INLINE ints dot(ints sum, ints weight, ints q) {
-    return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)weight, (__m256i)q);
+    return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)q, (__m256i)weight);
 }
 #elif defined(__ARM_FEATURE_DOTPROD)
 INLINE ints dot(ints sum, ints weight, ints q) {
-    const int8x16_t signed_weight = vreinterpretq_s8_s32((int32x4_t)(weight ^ all_ints((int32_t)0x80808080u)));
-    return (ints)vdotq_s32((int32x4_t)sum, signed_weight, vreinterpretq_s8_s32((int32x4_t)q));
+    const int8x16_t w = vreinterpretq_s8_s32((int32x4_t)weight);
+    return (ints)vdotq_s32((int32x4_t)sum, w, vreinterpretq_s8_s32((int32x4_t)q));
 }
 #else
 
@@ -57,8 +49,7 @@ INLINE ints multiply_pairs(shorts a, shorts b) {
 
 /* Bytes 0 and 2 of each word, and bytes 1 and 3, widened in place. */
 INLINE ints dot(ints sum, ints weight, ints q) {
-    const shorts even = (shorts)(weight & all_ints(0x00ff00ff));
-    const shorts odd = (shorts)((ints)((vec_bits)weight >> 8) & all_ints(0x00ff00ff));
+    const shorts even = ((shorts)weight << 8) >> 8, odd = (shorts)weight >> 8;
     const shorts q_even = ((shorts)q << 8) >> 8, q_odd = (shorts)q >> 8;
     return sum + multiply_pairs(even, q_even) + multiply_pairs(odd, q_odd);
 }

@@ -57,11 +57,15 @@ static void keep_largest(float *w, int32_t levels, int32_t most, float enough) {
 
 /* The first index whose cumulative weight exceeds coin * total. */
 static int32_t pick(const float *w, int32_t levels, float coin) {
-    const float target = coin * sum_weights(w, levels);
-    float before = 0.0f;
+    float group[MAX_LEVELS / GROUP], total = 0.0f, before = 0.0f;
+    for (int32_t i = 0; i < levels; i += GROUP) {
+        group[i / GROUP] = sum16(w + i);
+        total += group[i / GROUP];
+    }
+    const float target = coin * total;
     int32_t block = 0, kept = -1;
     for (; block + GROUP < levels; block += GROUP) {
-        const float after = before + sum16(w + block);
+        const float after = before + group[block / GROUP];
         if (after > target) break;
         before = after;
     }
@@ -78,21 +82,18 @@ static int32_t pick(const float *w, int32_t levels, float coin) {
 
 /* One token from the logits (64-byte aligned) and a coin in [0, 1); -1 if a logit is not finite. */
 static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw, float coin) {
-    float lane[GROUP];
     _Alignas(64) float w[MAX_LEVELS];
-    int32_t strange[GROUP] = {0};
-    for (int32_t i = 0; i < GROUP; i++) lane[i] = logits[i];
-    for (int32_t block = 0; block < levels; block += GROUP) {
-        for (int32_t i = 0; i < GROUP; i++) {
-            const float logit = logits[block + i];
-            lane[i] = logit > lane[i] ? logit : lane[i];
-            strange[i] |= !(logit - logit == 0.0f);
-        }
+    vec top = load(logits);
+    vec_bits strange = {0};
+    for (int32_t i = 0; i < levels; i += LANES) {
+        const vec x = load(logits + i);
+        top = larger(x, top);
+        strange |= (vec_bits)(x - x); /* 0, or NaN where a logit is not finite */
     }
-    float max = lane[0];
-    for (int32_t i = 0; i < GROUP; i++) {
+    float max = top[0];
+    for (int32_t i = 0; i < LANES; i++) {
         if (strange[i]) return -1;
-        if (lane[i] > max) max = lane[i];
+        if (top[i] > max) max = top[i];
     }
     if (draw->temperature == 0.0f) {
         int32_t best = 0;

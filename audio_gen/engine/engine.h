@@ -21,13 +21,14 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 4, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 5, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
     MAX_ROWS = 64, /* rows of one block of work */
     AHEAD = 8,     /* frames of a layer whose past taps are worked out at once ... */
     AHEAD_STREAMS = 2, /* ... when no more than this many streams share the weights */
+    AHEAD_LEAST = 2048, /* ... and a tap has as many words, so that reading them takes longer than the detour */
     PANEL = 64,    /* outputs whose weights lie side by side */
     NARROW = 32,   /* outputs of a last panel that is not full; channels are padded to a multiple of it */
     GATE_GROUP = 16, /* outputs to tanh, then as many to sigmoid, and so on */
@@ -75,12 +76,13 @@ static inline size_t predictor_words(const Predictors *all) {
 
 /* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a panel
    holds, for each group of inputs in turn, one word per output: the weights from 1 float32, 2 bfloat16 or 4 int8
-   inputs, the first in the lowest bits. int8 weights are stored plus 128. */
+   inputs, the first in the lowest bits. */
 typedef struct {
     const uint32_t *weight;
-    const float *scale; /* int8: what one step of the sum is worth, per output; else null */
-    int32_t groups;     /* of inputs */
-    int32_t outputs;    /* padded */
+    const float *scale;    /* int8: what one step of the sum is worth, per output; else null */
+    const int32_t *offset; /* int8: -128 times the sum of each output's weights, of all matrices that share the scale */
+    int32_t groups;        /* of inputs */
+    int32_t outputs;       /* padded */
 } Matrix;
 
 /* One gated residual layer. Gate outputs are interleaved: 16 of tanh, the 16 of sigmoid that belong to them, ... */
@@ -194,7 +196,7 @@ typedef struct Kernels {
     int32_t (*run)(const Network *network, const Work *work);
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
     int32_t (*hear)(const Predictors *predictors, const Hearing *hearing);
-    int32_t per_word, header; /* of vectors that products read: channels per word, words before the first one */
+    int32_t per_word; /* channels in a word of a vector that products read */
 } Kernels;
 
 #endif

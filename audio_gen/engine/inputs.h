@@ -1,7 +1,7 @@
 /* Inputs: the vectors that products read, as wide as the precision and the instruction set want them.
 
-   fp32 and, where there are no dot products, bf16 read float32 as it is. int8 reads bytes, four to a word; before
-   their first word stands their sum, for weights are stored plus 128. Dot products of bfloat16 read pairs. */
+   fp32 and, where there are no dot products, bf16 read float32 as it is. int8 reads bytes, four to a word, plus
+   OFFSET: where the instruction multiplies signed bytes by unsigned ones. Dot products of bfloat16 read pairs. */
 #ifndef AUDIO_GEN_INPUTS_H
 #define AUDIO_GEN_INPUTS_H
 
@@ -14,55 +14,50 @@
 
 #if WEIGHT_BITS == 8
 #define NARROWS BYTES
-enum { PER_WORD = 4, HEADER = 8 };
+enum { PER_WORD = 4 };
 #elif WEIGHT_BITS == 16 && defined(__AVX512BF16__)
 #define NARROWS BFLOATS
-enum { PER_WORD = 2, HEADER = 0 };
+enum { PER_WORD = 2 };
 #else
 #define NARROWS 0
-enum { PER_WORD = 1, HEADER = 0 };
+enum { PER_WORD = 1 };
+#endif
+
+#if WEIGHT_BITS == 8 && (defined(__AVX512VNNI__) || defined(__AVXVNNI__))
+enum { OFFSET = 128 };
+#else
+enum { OFFSET = 0 };
 #endif
 
 typedef int32_t ints __attribute__((vector_size(4 * LANES), may_alias));
 typedef int16_t shorts __attribute__((vector_size(4 * LANES), may_alias));
-typedef int8_t bytes __attribute__((vector_size(LANES), may_alias));
+typedef uint8_t bytes __attribute__((vector_size(LANES), may_alias));
 typedef int32_t word __attribute__((may_alias));
+typedef int32_t eight __attribute__((vector_size(32), aligned(4), may_alias)); /* the least that padding leaves */
 
 /* Words from one row of inputs to the next. */
-INLINE size_t stride_of(int32_t padded) { return (size_t)(HEADER + padded / PER_WORD); }
+INLINE size_t stride_of(int32_t padded) { return (size_t)padded / PER_WORD; }
 
 INLINE void copy_input(float *restrict y, const float *restrict x, int32_t padded) {
-    for (int32_t i = -HEADER; i < padded / PER_WORD; i += 8) memcpy(y + i, x + i, 32);
+    for (size_t i = 0; i < stride_of(padded); i += 8) {
+        *(eight *)(y + i) = *(const eight *)(x + i);
+        __asm__ volatile("" : : : "memory"); /* lest it becomes a call of memmove, which takes longer for a few words */
+    }
 }
 
 #if WEIGHT_BITS == 8
-INLINE int32_t sum_lanes(ints x) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_epi32((__m512i)x);
-#else
-    int32_t sum = 0;
-    UNROLL for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
-#endif
-}
-
-/* Channels o to o + wide * LANES of one row, o ascending: the nearest steps, half to even, from -127 to 127.
+/* Channels o to o + wide * LANES of one row: the nearest steps, half to even, from -127 to 127, plus OFFSET.
    Added to 1.5 * 2^23, a number is rounded to an integer that stands in its low bits. */
 INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const float *steps) {
-    const ints zero = (ints)all(12582912.0f);
-    ints sum = {0};
     UNROLL for (int v = 0; v < wide; v++) {
-        const ints q = (ints)(within(x[v] * load(steps + o + v * LANES), 127.0f) + 12582912.0f);
-        sum += q - zero;
+        const ints q = (ints)(within(x[v] * load(steps + o + v * LANES), 127.0f) + (12582912.0f + OFFSET));
 #if defined(__AVX512F__)
-        _mm_storeu_si128((__m128i *)((int8_t *)row + o + v * LANES), _mm512_cvtepi32_epi8((__m512i)q));
+        _mm_storeu_si128((__m128i *)((uint8_t *)row + o + v * LANES), _mm512_cvtepi32_epi8((__m512i)q));
 #else
-        const bytes low = __builtin_convertvector(q - zero, bytes);
-        memcpy((int8_t *)row + o + v * LANES, &low, sizeof low);
+        const bytes low = __builtin_convertvector(q, bytes);
+        memcpy((uint8_t *)row + o + v * LANES, &low, sizeof low);
 #endif
     }
-    word *header = (word *)row - 1;
-    *header = (o ? *header : 0) + sum_lanes(sum);
 }
 #elif NARROWS == BFLOATS
 INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const float *steps) {

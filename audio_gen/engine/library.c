@@ -89,13 +89,13 @@ static const uint32_t *take(Cursor *cursor, size_t count) {
 
 static const float *take_floats(Cursor *cursor, size_t count) { return (const float *)take(cursor, count); }
 
-/* A float per channel, in int8 only: steps, or what they are worth. */
+/* A number per channel, in int8 only: steps, what they are worth, or the offset of their sums. */
 static const float *take_steps(Cursor *cursor, int32_t channels) {
     return cursor->precision == INT8 ? take_floats(cursor, (size_t)padded(channels)) : NULL;
 }
 
 static Matrix take_floats_matrix(Cursor *cursor, int32_t inputs, int32_t outputs) {
-    return (Matrix){take(cursor, (size_t)inputs * (size_t)outputs), NULL, inputs, outputs};
+    return (Matrix){take(cursor, (size_t)inputs * (size_t)outputs), NULL, NULL, inputs, outputs};
 }
 
 /* Matrices with as many outputs, and one scale for all. */
@@ -103,8 +103,9 @@ static void take_matrices(Cursor *cursor, Matrix *matrix, int32_t count, int32_t
     static const int32_t per_word[PRECISIONS] = {1, 2, 4};
     const int32_t groups = (inputs + per_word[cursor->precision] - 1) / per_word[cursor->precision];
     const float *scale = take_steps(cursor, outputs);
+    const int32_t *offset = (const int32_t *)take_steps(cursor, outputs);
     for (int32_t i = 0; i < count; i++) {
-        matrix[i] = (Matrix){take(cursor, (size_t)groups * (size_t)outputs), scale, groups, outputs};
+        matrix[i] = (Matrix){take(cursor, (size_t)groups * (size_t)outputs), scale, offset, groups, outputs};
     }
 }
 
@@ -123,7 +124,7 @@ static size_t take_state(Cursor *cursor, size_t count) {
 /* State for vectors that products read. */
 static size_t take_inputs(Cursor *cursor, size_t rows, int32_t width) {
     if (!cursor->kernels) return 0;
-    return take_state(cursor, rows * (size_t)(cursor->kernels->header + width / cursor->kernels->per_word));
+    return take_state(cursor, rows * (size_t)(width / cursor->kernels->per_word));
 }
 
 static Layer take_layer(Cursor *cursor, const Shape *shape, int32_t k, int32_t index) {

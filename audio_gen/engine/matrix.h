@@ -31,31 +31,45 @@ typedef struct {
     End end;
 } Product;
 
+enum { MOST_ROWS = 8 }; /* of a block */
 enum { GATED = GATE_GROUP / LANES }; /* vectors of tanh before those of sigmoid */
 
-/* Outputs from o on of one row: to where they belong. */
-INLINE void end_row(const End end, const int wide, const Product *product, int32_t row, int32_t o, vec *sum) {
+/* `wide` vectors of outputs from o on, of `rows` rows from `row` on: to where they belong. */
+INLINE void end_rows(const End end, const int rows, const int wide, const Product *product, int32_t row, int32_t o,
+                     vec (*sum)[16]) {
     if (end == GATE) {
-        UNROLL for (int v = 0; v < wide / 2; v++) {
-            const int a = v + v / GATED * GATED; /* groups of tanh and sigmoid take turns */
-            sum[v] = gate(sum[a], sum[a + GATED]);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < wide / 2; v++) {
+                const int a = v + v / GATED * GATED; /* groups of tanh and sigmoid take turns */
+                sum[r][v] = gate(sum[r][a], sum[r][a + GATED]);
+            }
+            narrow(wide / 2, product->next[row + r], o / 2, sum[r], product->steps);
         }
-        narrow(wide / 2, product->next[row], o / 2, sum, product->steps);
     } else if (end == RELU) {
-        UNROLL for (int v = 0; v < wide; v++) sum[v] = larger(sum[v], all(0.0f));
-        narrow(wide, product->next[row], o, sum, product->steps);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < wide; v++) sum[r][v] = larger(sum[r][v], all(0.0f));
+            narrow(wide, product->next[row + r], o, sum[r], product->steps);
+        }
     } else {
-        UNROLL for (int v = 0; v < wide; v++) store(product->out[row] + o + v * LANES, sum[v]);
-        if (NARROWS && end == NEXT) narrow(wide, product->next[row], o, sum, product->steps);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < wide; v++) store(product->out[row + r] + o + v * LANES, sum[r][v]);
+            if (NARROWS && end == NEXT) narrow(wide, product->next[row + r], o, sum[r], product->steps);
+        }
     }
 }
 
-/* What the outputs from o on of one row begin with. */
-INLINE void start_row(const int wide, const Product *product, int32_t row, int32_t o, vec *sum) {
-    const float *start = WEIGHT_BITS != 8 && product->continues ? product->sums[row] : product->start[row];
-    UNROLL for (int v = 0; v < wide; v++) sum[v] = load(start + o + v * LANES);
-    if (product->bias) {
-        UNROLL for (int v = 0; v < wide; v++) sum[v] += load(product->bias + o + v * LANES);
+/* What these outputs begin with. */
+INLINE void start_rows(const int rows, const int wide, const Product *product, int32_t row, int32_t o,
+                       vec (*sum)[16]) {
+    const int continues = WEIGHT_BITS != 8 && product->continues;
+    UNROLL for (int r = 0; r < rows; r++) {
+        const float *start = continues ? product->sums[row + r] : product->start[row + r];
+        UNROLL for (int v = 0; v < wide; v++) sum[r][v] = load(start + o + v * LANES);
+    }
+    if (!product->bias) return;
+    UNROLL for (int v = 0; v < wide; v++) {
+        const vec bias = load(product->bias + o + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) sum[r][v] += bias;
     }
 }
 
@@ -95,6 +109,7 @@ INLINE void multiply_panels(const int bits, const Product *product) {
         const int32_t panel = outputs - origin < PANEL ? NARROW : PANEL;
         int32_t row = 0;
 #if defined(__AVX512F__)
+        if (bits > 8) row = rows_of(bits, 8, 2, product, row, origin, panel); /* weights come in at an even pace */
         row = rows_of(bits, 4, 4, product, row, origin, panel);
         row = rows_of(bits, 2, 4, product, row, origin, panel);
         rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
@@ -124,11 +139,11 @@ INLINE void multiply_row(const End end, const Product *product) {
 
 /* With weights and inputs of the precision; with float32, as conditions have them. */
 static void multiply(const Product *product) {
-    if (product->rows > 1) {
+    if (product->rows != 1) {
         multiply_panels(WEIGHT_BITS, product);
         return;
     }
-    switch (product->end) { /* one stream that plays: there is little to do at a time, so every branch counts */
+    switch (product->end) { /* one stream that plays */
     case PLAIN: multiply_row(PLAIN, product); break;
     case NEXT: multiply_row(NEXT, product); break;
     case RELU: multiply_row(RELU, product); break;

@@ -17,6 +17,7 @@ from audio_gen.shape import NetworkShape
 
 Array = NDArray[np.float32]
 Words = NDArray[np.uint32]
+Part = Words | Array | NDArray[np.int32]
 
 PRECISIONS = {"fp32": 32, "bf16": 16, "int8": 8}
 """Bits per weight of a matrix, in the order of engine.h."""
@@ -208,7 +209,7 @@ class _Packing:
     """Per weight of a matrix."""
     scales: Mapping[str, Array]
 
-    def parts(self) -> Iterator[Words | Array]:
+    def parts(self) -> Iterator[Part]:
         shape, tensors = self.shape, self.tensors
         if shape.predictors:
             yield token_amplitudes(shape.levels).view(np.uint32)
@@ -225,7 +226,7 @@ class _Packing:
             yield _pad_rows(tensors[f"{name}.bias"])
             yield from self._matrices([tensors[f"{name}.weight"]], f"{name}.input")
 
-    def _tier(self, k: int) -> Iterator[Words | Array]:
+    def _tier(self, k: int) -> Iterator[Part]:
         name, pool = f"tiers.{k}", self.shape.pool[k - 1] if k else 0
         if k:
             yield _pad_rows(self.tensors[f"{name}.down.bias"])
@@ -241,7 +242,7 @@ class _Packing:
             for slot in np.split(self.tensors[f"{name}.up.weight"], pool, axis=0):
                 yield from self._matrices([slot], f"{name}.up.input")
 
-    def _layer(self, k: int, i: int) -> Iterator[Words | Array]:
+    def _layer(self, k: int, i: int) -> Iterator[Part]:
         shape, tensors, name = self.shape, self.tensors, f"tiers.{k}.layers.{i}"
         yield _gate_rows(tensors[f"{name}.dilated.bias"])
         if shape.conditioned:
@@ -261,13 +262,14 @@ class _Packing:
         if self.bits == 8:
             yield _pad_rows(np.float32(1.0) / self.scales[name])
 
-    def _matrices(self, matrices: list[Array], inputs: str) -> Iterator[Words | Array]:
+    def _matrices(self, matrices: list[Array], inputs: str) -> Iterator[Part]:
         """Matrices (outputs, inputs) that read the same kind of inputs into the same sums."""
         padded_rows = [_pad_rows(matrix) for matrix in matrices]
         if self.bits == 8:
             scale, rounded = quantised(padded_rows, self.scales[inputs])
             yield scale
-            yield from (_panels(matrix.astype(np.int16) + 128, np.uint8) for matrix in rounded)
+            yield np.asarray(-128 * sum(matrix.sum(axis=1, dtype=np.int64) for matrix in rounded), np.int32)
+            yield from (_panels(matrix, np.int8) for matrix in rounded)
         elif self.bits == 16:
             yield from (_panels(_bfloat16(matrix), np.uint16) for matrix in padded_rows)
         else:
@@ -303,12 +305,11 @@ def _pad_rows(matrix: Array) -> Array:
 
 
 def _panels(weight: NDArray[Any], kind: type = np.float32) -> Words:
-    """(outputs padded, inputs) as words of 1 float32, 2 uint16 or 4 uint8 inputs: 64 outputs side by side for each
+    """(outputs padded, inputs) as words of 1 float32, 2 uint16 or 4 int8 inputs: 64 outputs side by side for each
     group of inputs; then the next 64 outputs. Missing inputs weigh nothing."""
     together = 4 // np.dtype(kind).itemsize
     outputs, inputs = weight.shape
-    nothing = 128 if kind is np.uint8 else 0
-    columns = np.full((-(-inputs // together) * together, outputs), nothing, kind)
+    columns = np.zeros((-(-inputs // together) * together, outputs), kind)
     columns[:inputs] = weight.T
     groups = columns.reshape(-1, together, outputs).transpose(0, 2, 1)
     words = np.ascontiguousarray(groups).view(np.uint32)[..., 0]

@@ -3,7 +3,7 @@
 #ifndef AUDIO_GEN_SUMS_H
 #define AUDIO_GEN_SUMS_H
 
-/* So much work per byte that the processor looks too few bytes ahead by itself. */
+/* Where there is so much work per byte that the processor looks too few bytes ahead by itself. */
 #define LOOK_AHEAD(weight) \
     if (rows >= 4) { \
         UNROLL for (int v = 0; v < wide; v += GATED) __builtin_prefetch((weight) + v * LANES + 2048); \
@@ -65,8 +65,6 @@ INLINE void add_bytes(const int rows, const int wide, const uint32_t *weight, in
                       const float *const *x, ints (*sum)[16], ints (*odd)[16]) {
     int32_t g = 0;
     UNROLL_2 for (; g + 2 <= groups; g += 2, weight += 2 * panel) {
-        LOOK_AHEAD(weight)
-        LOOK_AHEAD(weight + panel)
         add_group(rows, wide, weight, g, x, sum);
         add_group(rows, wide, weight + panel, g + 1, x, rows == 1 ? odd : sum);
     }
@@ -77,40 +75,37 @@ INLINE void block_of_bytes(const End end, const int rows, const int wide, const 
                            int32_t origin, int32_t panel, int32_t shift) {
     const int32_t o = origin + shift;
     ints sum[4][16], odd[1][16];
-    int32_t too_much[4];
     UNROLL for (int v = 0; v < wide; v++) odd[0][v] = (ints){0};
-    UNROLL for (int r = 0; r < rows; r++) {
-        too_much[r] = 0;
-        UNROLL for (int v = 0; v < wide; v++) {
-            sum[r][v] = product->continues ? *(const ints *)(product->sums[row + r] + o + v * LANES) : (ints){0};
+    UNROLL for (int v = 0; v < wide; v++) {
+        const ints offset = OFFSET ? *(const ints *)(product->matrix[0]->offset + o + v * LANES) : (ints){0};
+        UNROLL for (int r = 0; r < rows; r++) sum[r][v] = offset;
+    }
+    if (product->continues) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < wide; v++) sum[r][v] = *(const ints *)(product->sums[row + r] + o + v * LANES);
         }
     }
     for (int32_t t = 0; t < product->terms; t++) {
         const Matrix *matrix = product->matrix[t];
         const float *x[4];
-        UNROLL for (int r = 0; r < rows; r++) {
-            x[r] = product->x[t][row + r];
-            too_much[r] += TOO_MUCH * ((const word *)x[r])[-1];
-        }
+        UNROLL for (int r = 0; r < rows; r++) x[r] = product->x[t][row + r];
         const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
         add_bytes(rows, wide, weight, matrix->groups, panel, x, sum, odd);
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < wide; v++) {
-            if (rows == 1) sum[r][v] += odd[r][v];
-            sum[r][v] -= all_ints(too_much[r]);
-        }
-        if (end == SUMS) {
+    UNROLL for (int v = 0; v < wide && rows == 1; v++) sum[0][v] += odd[0][v];
+    if (end == SUMS) {
+        UNROLL for (int r = 0; r < rows; r++) {
             UNROLL for (int v = 0; v < wide; v++) *(ints *)(product->out[row + r] + o + v * LANES) = sum[r][v];
-            continue;
         }
-        vec y[16];
-        start_row(wide, product, row + r, o, y);
-        UNROLL for (int v = 0; v < wide; v++) {
-            y[v] += load(product->matrix[0]->scale + o + v * LANES) * __builtin_convertvector(sum[r][v], vec);
-        }
-        end_row(end, wide, product, row + r, o, y);
+        return;
     }
+    vec y[4][16];
+    start_rows(rows, wide, product, row, o, y);
+    UNROLL for (int v = 0; v < wide; v++) {
+        const vec scale = load(product->matrix[0]->scale + o + v * LANES);
+        UNROLL for (int r = 0; r < rows; r++) y[r][v] += scale * __builtin_convertvector(sum[r][v], vec);
+    }
+    end_rows(end, rows, wide, product, row, o, y);
 }
 #endif
 
@@ -125,12 +120,12 @@ INLINE void block(const int bits, const End end, const int rows, const int wide,
     }
 #endif
     const int32_t o = origin + shift;
-    vec sum[4][16];
-    UNROLL for (int r = 0; r < rows; r++) start_row(wide, product, row + r, o, sum[r]);
+    vec sum[MOST_ROWS][16];
+    start_rows(rows, wide, product, row, o, sum);
     for (int32_t t = 0; t < product->terms; t++) {
         const Matrix *matrix = product->matrix[t];
         const uint32_t *weight = matrix->weight + (size_t)origin * (size_t)matrix->groups + shift;
-        const float *x[4];
+        const float *x[MOST_ROWS];
         UNROLL for (int r = 0; r < rows; r++) x[r] = product->x[t][row + r];
 #if WEIGHT_BITS == 16
         if (bits == 16) {
@@ -140,7 +135,7 @@ INLINE void block(const int bits, const End end, const int rows, const int wide,
 #endif
         add_floats(rows, wide, weight, matrix->groups, panel, x, sum);
     }
-    UNROLL for (int r = 0; r < rows; r++) end_row(end, wide, product, row + r, o, sum[r]);
+    end_rows(end, rows, wide, product, row, o, sum);
 }
 
 #endif
