@@ -62,6 +62,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "parameters": checkpoint.parameters,
         "multiply_accumulates_per_sample": round(shape.macs_per_sample),
         "receptive_field": shape.receptive_field,
+        "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
         "labels": {name: list(values) for name, values in shape.labels.items()},
         "curves": list(checkpoint.curves),
         "quantization": dict(checkpoint.quantization),
