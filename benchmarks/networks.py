@@ -26,7 +26,7 @@ NETWORKS = {
         predictors=tuple(DEFAULT.predictors),
     ),
 }
-"""Four classic shapes (one tier with skips), that of recipes/drums.toml, and a recipe's default."""
+"""Four classic shapes (one tier with skips), that of recipes/drums.toml with predictors, and a recipe's default."""
 
 Tensors = dict[str, NDArray[np.float32]]
 

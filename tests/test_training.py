@@ -22,7 +22,7 @@ from audio_gen.audio import read
 from audio_gen.checkpoint import load_checkpoint
 from audio_gen.data.batches import Batch, Readers
 from audio_gen.data.store import Store
-from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, SettingError
+from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, RecipeError, SettingError
 from audio_gen.evaluation.baselines import fit_and_score
 from audio_gen.network import Network
 from audio_gen.recipe import Recipe, TrainSettings, build_recipe
@@ -548,6 +548,23 @@ def test_a_run_is_neither_replaced_nor_continued_unasked(tones: Path, store: Sto
     assert Training(other, store, tmp_path, resume=True).progress.step == 0, (
         "the old training is gone at once"
     )
+
+
+def test_a_training_may_begin_with_the_weights_of_another(
+    run: Path, tones: Path, store: Store, tmp_path: Path
+) -> None:
+    first = load_checkpoint(run / "model.safetensors")
+    recipe = toy_recipe(tones, steps=2)
+    training = Training(recipe, store, tmp_path, begin_from=first)
+    for name, parameter in training.state.network.named_parameters():
+        assert np.array_equal(parameter.detach().numpy(), first.tensors[name].astype(np.float32))
+    training.train([], lambda report: None)
+    model = load_checkpoint(tmp_path / "model.safetensors")
+    assert model.card["began_from"] == first.hash != model.hash
+    wider = toy_recipe(tones, steps=2, network={"channels": [16, 24]})
+    with pytest.raises(RecipeError, match="channels.* differ"):
+        Training(wider, store, tmp_path / "wider", begin_from=first)
+    assert not (tmp_path / "wider").exists()
 
 
 def test_damaged_resume_state_is_one_line(tones: Path, store: Store, run: Path, tmp_path: Path) -> None:

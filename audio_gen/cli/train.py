@@ -27,6 +27,12 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Train afresh, in place of the training that is there.")
     ] = False,
+    begin_from: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Begin with the weights of this model, whose network is the same."
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     tensorboard: Annotated[
@@ -57,6 +63,7 @@ def train(
         threads=threads,
         quiet=quiet,
         tensorboard=tensorboard,
+        begin_from=begin_from,
     )
     product(folder / "model.safetensors")
 
@@ -71,19 +78,29 @@ def train_run(
     threads: int | None,
     quiet: bool,
     tensorboard: bool = False,
+    begin_from: str | None = None,
 ) -> bool:
     """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
     import torch
 
+    from audio_gen.checkpoint import load_checkpoint
     from audio_gen.data.store import Store
     from audio_gen.evaluation.yardsticks import store_baselines
+    from audio_gen.sampler.library import find
     from audio_gen.training.loop import Training
 
     if threads:
         torch.set_num_threads(threads)
     store = Store(folder / "store")
     training = Training(
-        recipe, store, folder, device=device, resume=resume, force=force, tensorboard=tensorboard
+        recipe,
+        store,
+        folder,
+        device=device,
+        resume=resume,
+        force=force,
+        tensorboard=tensorboard,
+        begin_from=None if begin_from is None else load_checkpoint(find(begin_from)),
     )
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)

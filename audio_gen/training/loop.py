@@ -26,11 +26,12 @@ import torch
 from audio_gen.checkpoint import Checkpoint, save_checkpoint
 from audio_gen.data.batches import Readers
 from audio_gen.data.store import Store
-from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError, SettingError
+from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError, RecipeError, SettingError
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.interrupts import uninterrupted
 from audio_gen.network import Network
 from audio_gen.recipe import Recipe
+from audio_gen.shape import NetworkShape
 from audio_gen.training import allocator, publish
 from audio_gen.training import state as saved
 from audio_gen.training.metrics import Metrics, writing
@@ -81,8 +82,10 @@ class Training:
         resume: bool = False,
         force: bool = False,
         tensorboard: bool = False,
+        begin_from: Checkpoint | None = None,
     ) -> None:
         """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
+        A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's.
 
         `tensorboard` also writes the metrics to RUN/tensorboard.
         """
@@ -96,13 +99,16 @@ class Training:
         with torch.random.fork_rng(devices=[]):  # the initial weights' seed is nobody else's
             torch.manual_seed(self.settings.seed)
             network = Network(publish.shape_of(recipe, store)).to(self.device)
+        if begin_from is not None:
+            _check_same(network.shape, begin_from.shape)
+            publish.load_into(network, begin_from)
         self.state = TrainingState(
             network,
             make_optimisers(network, self.settings),
             [parameter.detach().clone() for parameter in network.parameters()],
             Readers(store, self.settings),
             network.start(self.settings.batch_size),
-            Progress(signature=_signature(recipe, store)),
+            Progress(signature=_signature(recipe, store), began_from=begin_from.hash if begin_from else ""),
         )
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
@@ -269,6 +275,16 @@ def _signature(recipe: Recipe, store: Store) -> str:
     )
     facts: Any = [store.hash, recipe.network.model_dump(), recipe.codec.model_dump(), train]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _check_same(wanted: NetworkShape, given: NetworkShape) -> None:
+    ours, theirs = wanted.to_dict(), given.to_dict()
+    differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    if differing:
+        raise RecipeError(
+            f"the model to begin from has another network: {', '.join(differing)} differ; "
+            "give the recipe its [network], its levels and its labels"
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -64,6 +64,8 @@ def checkpoint_of(
         "recipe": _without_folders(recipe),
         "store": store.hash,
     }
+    if state.progress.began_from:
+        card["began_from"] = state.progress.began_from
     gain = {"mode": recipe.data.gain, "peak": recipe.data.peak, "gains": store.manifest["gains"]}
     return Checkpoint(
         state.network.shape,

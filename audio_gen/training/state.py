@@ -39,6 +39,8 @@ class Progress:
     """Best validation so far, bits per sample."""
     signature: str = ""
     """Digest of recipe and data that this state belongs to."""
+    began_from: str = ""
+    """Hash of the checkpoint whose weights it began with; empty: random ones."""
     validated: int = 0
     """Step of the last whole validation."""
     final: bool = False
