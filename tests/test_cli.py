@@ -504,9 +504,12 @@ def test_an_existing_training_is_safe(recipe: Path) -> None:
     assert call("train", recipe, "--threads", 1, "-q").code == 0
     before = {name: Path(name).read_bytes() for name in files()}
     fails(call("train", recipe, "--set", "data.sample_rate=2000"), "--resume", "--force")
+    fails(call("train", recipe, "--run", "other", "--from", "nobody"), "nobody")
     assert {name: Path(name).read_bytes() for name in files()} == before
     over = call("train", recipe, "--threads", 1, "--resume")
     assert over.code == 0 and "training is over" in over.errors
+    fails(call("train", recipe, "--run", "other", "--from", "drums", "-q"), "drums", "network", "differ")
+    assert call("train", recipe, "--run", "other", "--from", "runs/toy", "--threads", 1, "-q").code == 0
 
 
 def test_clips_shorter_than_the_receptive_field(recipe: Path) -> None:

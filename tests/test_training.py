@@ -562,7 +562,7 @@ def test_a_training_may_begin_with_the_weights_of_another(
     model = load_checkpoint(tmp_path / "model.safetensors")
     assert model.card["began_from"] == first.hash != model.hash
     wider = toy_recipe(tones, steps=2, network={"channels": [16, 24]})
-    with pytest.raises(RecipeError, match="channels.* differ"):
+    with pytest.raises(RecipeError, match="channels differ"):
         Training(wider, store, tmp_path / "wider", begin_from=first)
     assert not (tmp_path / "wider").exists()
 

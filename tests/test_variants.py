@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from toys import RATE, write_tones
 
+from audio_gen.checkpoint import load_checkpoint
+
 RECIPE = f"""
 [data]
 source = "elsewhere"
@@ -29,7 +31,7 @@ STUDY = """
 recipes = ["tones.toml"]
 sources = ["tones"]
 budget = ["train.steps=3"]
-seeds = [0, 1]
+seeds = [7]
 
 [variants]
 none = ["network.predictors=[]"]
@@ -53,15 +55,13 @@ def test_every_variant_is_trained_once_and_reported(
     monkeypatch.setattr("sys.argv", ["variants", "study.toml"])
     variants.main()
     rows = json.loads(Path("study.json").read_text())
-    assert [(row["variant"], row["seed"]) for row in rows] == [
-        ("none", 0), ("one", 0), ("none", 1), ("one", 1)
-    ]  # fmt: skip
+    assert [(row["variant"], row["seed"]) for row in rows] == [("none", 7), ("one", 7)]
     assert all(row["steps"] == 3 and 0.0 < row["valid"] < 20.0 for row in rows)
-    assert rows[0]["valid"] != rows[2]["valid"], "seeds differ"
+    assert load_checkpoint(Path("runs/study/tones/one-7/model.safetensors")).card["seed"] == 7
     assert rows[1]["macs_per_sample"] > rows[0]["macs_per_sample"]
     report = Path("study.md").read_text()
-    assert "| tones | none | 2 |" in report and "| tones | one | 2 |" in report
-    weights = Path("runs/study/tones/none-0/model.safetensors")
+    assert "| tones | none | 1 |" in report and "| tones | one | 1 |" in report
+    weights = Path("runs/study/tones/none-7/model.safetensors")
     written = weights.stat().st_mtime_ns
     variants.main()
     assert weights.stat().st_mtime_ns == written and Path("study.md").read_text() == report

@@ -10,6 +10,7 @@ from audio_gen.cli.progress import Live, clock, product, say
 from audio_gen.errors import OutputError
 
 if TYPE_CHECKING:
+    from audio_gen.checkpoint import Checkpoint
     from audio_gen.evaluation.baselines import Baseline
     from audio_gen.recipe import Recipe
     from audio_gen.training.loop import Report
@@ -45,14 +46,17 @@ def train(
 
     Example: audio-gen train recipes/drums.toml --set train.minutes=60
     """
+    from audio_gen.checkpoint import load_checkpoint
     from audio_gen.cli.data import prepare_store
     from audio_gen.recipe import load_recipe
+    from audio_gen.sampler.library import find
 
     settings = load_recipe(recipe, overrides or [])
     folder = run or Path("runs") / settings.name
     need("torch", "matplotlib", verb="train")
     if (folder / STATE).exists() and not resume and not force:  # before its store is made anew
         raise OutputError(f"{folder}: holds a training already; --resume continues it, --force starts afresh")
+    began_from = None if begin_from is None else load_checkpoint(find(begin_from))
     prepare_store(settings, folder, jobs, quiet)
     train_run(
         settings,
@@ -63,7 +67,7 @@ def train(
         threads=threads,
         quiet=quiet,
         tensorboard=tensorboard,
-        begin_from=begin_from,
+        begin_from=began_from,
     )
     product(folder / "model.safetensors")
 
@@ -78,15 +82,13 @@ def train_run(
     threads: int | None,
     quiet: bool,
     tensorboard: bool = False,
-    begin_from: str | None = None,
+    begin_from: "Checkpoint | None" = None,
 ) -> bool:
     """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
     import torch
 
-    from audio_gen.checkpoint import load_checkpoint
     from audio_gen.data.store import Store
     from audio_gen.evaluation.yardsticks import store_baselines
-    from audio_gen.sampler.library import find
     from audio_gen.training.loop import Training
 
     if threads:
@@ -100,7 +102,7 @@ def train_run(
         resume=resume,
         force=force,
         tensorboard=tensorboard,
-        begin_from=None if begin_from is None else load_checkpoint(find(begin_from)),
+        begin_from=begin_from,
     )
     if training.done >= 1.0:
         say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)

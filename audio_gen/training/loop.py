@@ -100,7 +100,7 @@ class Training:
             torch.manual_seed(self.settings.seed)
             network = Network(publish.shape_of(recipe, store)).to(self.device)
         if begin_from is not None:
-            _check_same(network.shape, begin_from.shape)
+            _check_same(network.shape, begin_from)
             publish.load_into(network, begin_from)
         self.state = TrainingState(
             network,
@@ -277,13 +277,13 @@ def _signature(recipe: Recipe, store: Store) -> str:
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _check_same(wanted: NetworkShape, given: NetworkShape) -> None:
-    ours, theirs = wanted.to_dict(), given.to_dict()
+def _check_same(wanted: NetworkShape, model: Checkpoint) -> None:
+    ours, theirs = wanted.to_dict(), model.shape.to_dict()
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if differing:
         raise RecipeError(
-            f"the model to begin from has another network: {', '.join(differing)} differ; "
-            "give the recipe its [network], its levels and its labels"
+            f"{model.card.get('name', 'the model')} to begin from has another network: {', '.join(differing)} "
+            "differ; give the recipe its [network], levels and labels"
         )
 
 
