@@ -3,7 +3,7 @@
 A file of variants names recipes, a budget, seeds, and per variant the settings it overrides:
 
     recipes = ["recipes/digits.toml"]
-    sources = ["../data/digits"]         # beside each recipe; relative to the current folder
+    sources = ["digits"]                 # recordings of each recipe, below the folder given by --data
     budget = ["train.minutes=10"]        # for every training: by minutes, or by steps
     seeds = [0, 1]
 
@@ -69,10 +69,17 @@ class Study:
                     yield recipe, source, seed, variant
 
 
-def train(study: Study, runs: Path, recipe: str, source: str, seed: int, variant: str) -> dict[str, Any]:
+def train(
+    study: Study, data: Path, runs: Path, recipe: str, source: str, seed: int, variant: str
+) -> dict[str, Any]:
     """One training, or what is left of it; gives its row."""
     run = runs / study.path.stem / Path(recipe).stem / f"{variant}-{seed}"
-    settings = [f'data.source="{source}"', *study.budget, f"train.seed={seed}", *study.variants[variant]]
+    settings = [
+        f'data.source="{data / source}"',
+        *study.budget,
+        f"train.seed={seed}",
+        *study.variants[variant],
+    ]
     command = [sys.executable, "-m", "audio_gen", "train", recipe, "--run", str(run), "--resume", "--quiet"]
     for setting in [*settings, "train.preview_seconds=0", "train.validate_every=1000000"]:
         command += ["--set", setting]
@@ -131,13 +138,16 @@ def main() -> None:
     )
     parser.add_argument("study", type=Path, help="file of variants")
     parser.add_argument(
+        "--data", type=Path, default=Path("../data"), help="folder of all recordings (default ../data)"
+    )
+    parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="where trainings are kept (default runs)"
     )
     options = parser.parse_args()
     study = Study.load(options.study)
     rows = []
     for training in study.trainings():
-        rows.append(train(study, options.runs, *training))
+        rows.append(train(study, options.data, options.runs, *training))
         print(
             f"{rows[-1]['recipe']} {rows[-1]['variant']} seed {rows[-1]['seed']}: {rows[-1]['valid']:.3f}",
             flush=True,

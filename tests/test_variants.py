@@ -52,7 +52,7 @@ def test_every_variant_is_trained_once_and_reported(
     write_tones(Path("tones"), clips=4)
     Path("tones.toml").write_text(RECIPE)
     Path("study.toml").write_text(STUDY)
-    monkeypatch.setattr("sys.argv", ["variants", "study.toml"])
+    monkeypatch.setattr("sys.argv", ["variants", "study.toml", "--data", "."])
     variants.main()
     rows = json.loads(Path("study.json").read_text())
     assert [(row["variant"], row["seed"]) for row in rows] == [("none", 7), ("one", 7)]
