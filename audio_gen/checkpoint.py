@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 from audio_gen.codec import Codec
 from audio_gen.errors import AudioGenError, CheckpointError, OutputError
 from audio_gen.shape import NetworkShape
+from audio_gen.sketch import CurveCodec
 
 VERSION = 1
 SUFFIX = ".safetensors"
 _SCALES = "scales."
 """Begins the names of the int8 scales among the tensors of a file; no weight is called so."""
+_SKETCH = "sketch."
+"""Begins the names of the sketch's own tensors."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Checkpoint:
     """What one int8 step of each activation is worth, float32 (channels,), by name; empty: not quantised."""
     quantization: Mapping[str, Any] = field(default_factory=dict)
     """How the scales were found: {"calibrated_on": ..., "bits": {"fp32": 1.05, ...}, "seconds": ...}."""
+    sketch: "Checkpoint | None" = None
+    """What draws the curves where none are given: see `audio_gen.sketch`."""
 
     @property
     def bits(self) -> dict[str, float]:
@@ -71,11 +76,15 @@ class Checkpoint:
             self.sample_rate,
             list(self.curves),
         ]
+        if self.sketch is not None:
+            sounding.append(self.sketch.hash)
         return _digest(self.tensors, json.dumps(sounding, sort_keys=True))
 
     @property
     def parameters(self) -> int:
-        return sum(tensor.size for tensor in self.tensors.values())
+        """Those of the sketch among them."""
+        own = sum(tensor.size for tensor in self.tensors.values())
+        return own + (self.sketch.parameters if self.sketch is not None else 0)
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], before: str = "") -> str:
@@ -89,10 +98,16 @@ def _digest(tensors: Mapping[str, NDArray[Any]], before: str = "") -> str:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`: whole or not at all. Raises OutputError."""
-    header = {
-        "version": VERSION,
+    header = {"version": VERSION, **_header(checkpoint)}
+    write_tensors(path, _all_tensors(checkpoint), {"audio_gen": json.dumps(header)})
+
+
+def _header(checkpoint: Checkpoint) -> dict[str, Any]:
+    codec = {"levels": checkpoint.codec.levels, "pre_emphasis": checkpoint.codec.pre_emphasis}
+    of = {"of": "curves"} if isinstance(checkpoint.codec, CurveCodec) else {}
+    header: dict[str, Any] = {
         "network": checkpoint.shape.to_dict(),
-        "codec": {"levels": checkpoint.codec.levels, "pre_emphasis": checkpoint.codec.pre_emphasis},
+        "codec": codec | of,
         "sample_rate": checkpoint.sample_rate,
         "curves": list(checkpoint.curves),
         "gain": dict(checkpoint.gain),
@@ -102,16 +117,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.scales or checkpoint.quantization:
         header["quantization"] = {**checkpoint.quantization, "scales_hash": checkpoint.scales_hash}
-    scales = {_SCALES + name: steps for name, steps in checkpoint.scales.items()}
-    write_tensors(path, {**checkpoint.tensors, **scales}, {"audio_gen": json.dumps(header)})
+    if checkpoint.sketch is not None:
+        header["sketch"] = _header(checkpoint.sketch)
+    return header
+
+
+def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+    """Weights, scales, and those of the sketch."""
+    tensors = {**checkpoint.tensors, **{_SCALES + name: steps for name, steps in checkpoint.scales.items()}}
+    if checkpoint.sketch is not None:
+        tensors |= {_SKETCH + name: tensor for name, tensor in _all_tensors(checkpoint.sketch).items()}
+    return tensors
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read and check a checkpoint: header, shapes, and the hashes against damage. Raises CheckpointError."""
     path = Path(path)
-    found, metadata = read_tensors(path)
-    tensors = {name: tensor for name, tensor in found.items() if not name.startswith(_SCALES)}
-    scales = {name.removeprefix(_SCALES): found[name] for name in found.keys() - tensors.keys()}
+    tensors, metadata = read_tensors(path)
     if "audio_gen" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not one of audio_gen's checkpoints")
     try:
@@ -121,30 +143,45 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             raise CheckpointError(
                 f"{path}: checkpoint version {version}, this program knows up to {VERSION}; upgrade audio-gen"
             )
-        quantization = _quantization(header)
-        recorded_scales = quantization.pop("scales_hash", "")
-        checkpoint = Checkpoint(
-            NetworkShape.from_dict(header["network"]),
-            Codec(**header["codec"]),
-            int(header["sample_rate"]),
-            tensors,
-            tuple(header["curves"]),
-            dict(header["gain"]),
-            float(header["end_seconds"]),
-            dict(header["card"]),
-            scales,
-            quantization,
-        )
-        if checkpoint.shape.levels != checkpoint.codec.levels or checkpoint.sample_rate < 1:
-            raise ValueError("network, codec and sample rate do not belong together")
-        recorded = str(header["hash"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        return _checkpoint(header, tensors, path)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: damaged checkpoint header ({error}); fetch or train it again"
         ) from None
     except AudioGenError as error:
         raise CheckpointError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
-    if checkpoint.hash != recorded:
+
+
+def _checkpoint(header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], path: Path) -> Checkpoint:
+    """A checked checkpoint; the one of its sketch is within its header and among its tensors."""
+    drawn = {name for name in found if name.startswith(_SKETCH)}
+    scaled = {name for name in found if name.startswith(_SCALES)}
+    sketch = None
+    if "sketch" in header:
+        own = {name.removeprefix(_SKETCH): found[name] for name in drawn}
+        sketch = _checkpoint(header["sketch"], own, path)
+    codec = dict(header["codec"])
+    make = CurveCodec if codec.pop("of", "") == "curves" else Codec
+    quantization = _quantization(header)
+    recorded_scales = quantization.pop("scales_hash", "")
+    checkpoint = Checkpoint(
+        NetworkShape.from_dict(header["network"]),
+        make(**codec),
+        int(header["sample_rate"]),
+        {name: found[name] for name in found if name not in drawn | scaled},
+        tuple(header["curves"]),
+        dict(header["gain"]),
+        float(header["end_seconds"]),
+        dict(header["card"]),
+        {name.removeprefix(_SCALES): found[name] for name in scaled},
+        quantization,
+        sketch,
+    )
+    if checkpoint.shape.levels != checkpoint.codec.levels or checkpoint.sample_rate < 1:
+        raise ValueError("network, codec and sample rate do not belong together")
+    if sketch is not None:
+        _check_sketch(checkpoint, sketch)
+    if checkpoint.hash != str(header["hash"]):
         raise CheckpointError(
             f"{path}: the weights do not match their recorded hash; fetch or train it again"
         )
@@ -152,10 +189,23 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: the int8 scales do not match their recorded hash; fetch or train it again"
         )
-    for name, tensor in tensors.items():
+    for name, tensor in checkpoint.tensors.items():
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds NaN or infinite weights; train it again")
     return checkpoint
+
+
+def _check_sketch(checkpoint: Checkpoint, sketch: Checkpoint) -> None:
+    """Raises ValueError for a sketch of something else than this network's curves."""
+    frame = sketch.shape.pool[0] if sketch.shape.pool else 0
+    if (
+        not isinstance(sketch.codec, CurveCodec)
+        or frame != checkpoint.shape.curve_channels
+        or sketch.shape.curve_channels
+        or sketch.sketch is not None
+        or sketch.shape.labels != checkpoint.shape.labels
+    ):
+        raise ValueError("the sketch does not draw what the network follows")
 
 
 def _quantization(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from audio_gen.curves import (
 from audio_gen.errors import ControlError, DataError, RecipeError
 
 if TYPE_CHECKING:  # a player needs no recipes
-    from audio_gen.recipe import LabelSettings
+    from audio_gen.settings import LabelSettings
 
 __all__ = [
     "CURVES",
@@ -126,7 +126,7 @@ class LabelRule:
 
     Raises RecipeError when one raw name is gathered twice.
 
-    >>> from audio_gen.recipe import LabelSettings
+    >>> from audio_gen.settings import LabelSettings
     >>> rule = LabelRule("drum", LabelSettings(**{"from": "{kind}", "values": {"kick": ["ks"]}}))
     >>> rule.value({"kind": "ks"}), rule.value({"kind": "hh"}), rule.value({})
     ('kick', None, None)

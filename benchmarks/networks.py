@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from audio_gen.engine import Engine
 from audio_gen.engine.pack import tensor_shapes
-from audio_gen.recipe import NetworkSettings
+from audio_gen.settings import NetworkSettings
 from audio_gen.shape import NetworkShape
 
 DEFAULT = NetworkSettings()

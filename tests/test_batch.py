@@ -24,9 +24,10 @@ from audio_gen.data.store import Store
 from audio_gen.errors import AudioGenError, CheckpointError, ControlError, DataError, OutputError, RecipeError
 from audio_gen.pages.listening import write_page
 from audio_gen.pages.manifest import Manifest, read_manifest
-from audio_gen.recipe import GenerateSettings, Recipe, build_recipe
+from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.take import Take
+from audio_gen.settings import GenerateSettings, Recipe
 from audio_gen.shape import NetworkShape
 
 RATE = 4000

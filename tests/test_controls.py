@@ -23,7 +23,7 @@ from audio_gen.controls import (
 )
 from audio_gen.curves import scale_decibels, scale_pitch, unscale_decibels, unscale_pitch
 from audio_gen.errors import ControlError, DataError, RecipeError
-from audio_gen.recipe import LabelSettings
+from audio_gen.settings import LabelSettings
 
 RATE = 16_000
 words = st.text(st.characters(exclude_characters="/_", exclude_categories=["Cs"]), min_size=1)

@@ -26,8 +26,9 @@ from audio_gen.evaluation.baselines import Baseline
 from audio_gen.evaluation.likelihood import evaluate
 from audio_gen.evaluation.score import NONE, Evaluation, meaning
 from audio_gen.evaluation.yardsticks import spread, store_baselines
-from audio_gen.recipe import Recipe, build_recipe
+from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
+from audio_gen.settings import Recipe
 from audio_gen.shape import NetworkShape
 
 RATE = 8000

@@ -25,9 +25,10 @@ from audio_gen.evaluation.excerpts import Excerpt, cut, matched, mixed
 from audio_gen.evaluation.long_runs import detect, judge
 from audio_gen.evaluation.recognition import Heard, Rate, mean_distance, recognise
 from audio_gen.evaluation.spectra import Ear, Waveform
-from audio_gen.recipe import Recipe, build_recipe
+from audio_gen.recipe import build_recipe
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
+from audio_gen.settings import Recipe
 from audio_gen.shape import NetworkShape
 
 RATE = 4000

@@ -21,7 +21,8 @@ from audio_gen.controls import extract_curves
 from audio_gen.data.prepare import Report, prepare
 from audio_gen.data.store import Store
 from audio_gen.errors import AudioGenError, DataError, OutputError, RecipeError
-from audio_gen.recipe import Recipe, build_recipe
+from audio_gen.recipe import build_recipe
+from audio_gen.settings import Recipe
 
 RATE = 8000
 DIGIT = "{digit}_{speaker}_{index}"

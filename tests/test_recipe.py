@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from audio_gen.errors import RecipeError
-from audio_gen.recipe import Recipe, build_recipe, load_recipe
+from audio_gen.recipe import build_recipe, load_recipe
+from audio_gen.settings import Recipe
 
 MINIMAL = '[data]\nsource = "recordings"\n'
 

@@ -25,7 +25,8 @@ from audio_gen.data.store import Store
 from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, RecipeError, SettingError
 from audio_gen.evaluation.baselines import fit_and_score
 from audio_gen.network import Network
-from audio_gen.recipe import Recipe, TrainSettings, build_recipe
+from audio_gen.recipe import build_recipe
+from audio_gen.settings import Recipe, TrainSettings
 from audio_gen.training import loop, publish, step
 from audio_gen.training.loop import Training
 from audio_gen.training.validation import choose_clips, validate

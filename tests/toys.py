@@ -10,7 +10,8 @@ import soundfile
 from audio_gen.checkpoint import load_checkpoint, read_tensors
 from audio_gen.data.prepare import prepare
 from audio_gen.data.store import Store
-from audio_gen.recipe import Recipe, build_recipe
+from audio_gen.recipe import build_recipe
+from audio_gen.settings import Recipe
 from audio_gen.training.loop import Report, Training
 
 RATE = 2000

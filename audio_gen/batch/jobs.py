@@ -11,11 +11,11 @@ from typing import Any
 
 from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, RecipeError, SettingError
-from audio_gen.recipe import GenerateSettings
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import samples_of
 from audio_gen.sampler.take import Take
+from audio_gen.settings import GenerateSettings
 
 MANIFEST = "clips.json"
 REAL = "real"
@@ -91,7 +91,8 @@ def _combinations(
         if not listed:
             raise RecipeError(f"{where}: {name} is an empty list; name a value, or leave {name} out")
     try:
-        draws = [Draw(temperature, table.top_k, table.top_p, table.min_p) for temperature in temperatures]
+        rest = (table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance)
+        draws = [Draw(temperature, *rest) for temperature in temperatures]
     except SettingError as error:
         raise RecipeError(f"{where}: {error}") from None
     for values in product(*choices.values()):

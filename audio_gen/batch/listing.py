@@ -12,8 +12,8 @@ from audio_gen.audio.files import create, output_errors
 from audio_gen.batch.jobs import MANIFEST, Job, frames
 from audio_gen.errors import CheckpointError
 from audio_gen.pages.manifest import Clip, Facts, Manifest, RealClip
-from audio_gen.recipe import Recipe
 from audio_gen.sampler.model import Model
+from audio_gen.settings import Recipe
 
 
 def write_manifest(
@@ -55,6 +55,8 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         seconds=frames(take, model.sample_rate) / model.sample_rate,
         # Without pre-emphasis the codec never leaves [-1, 1].
         clipped=_clipped(path, model.codec.pcm_bits) if model.codec.pre_emphasis else 0,
+        sketch_temperature=take.draw.sketch_temperature if model.sketch else None,
+        guidance=take.draw.guidance if model.sketch else None,
     )
 
 

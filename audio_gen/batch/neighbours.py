@@ -13,8 +13,8 @@ from audio_gen.batch.rendering import appearing
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import AudioFileError
 from audio_gen.pages.manifest import RealClip
-from audio_gen.recipe import Recipe
 from audio_gen.sampler.take import SOFTWARE
+from audio_gen.settings import Recipe
 
 MARGIN_SECONDS = 0.5
 """How much longer than the longest generated clip a real one may be."""

@@ -8,8 +8,8 @@ from audio_gen.batch.neighbours import real_neighbours
 from audio_gen.batch.rendering import Progress, Rendered, render
 from audio_gen.data.store import Store
 from audio_gen.errors import DataError
-from audio_gen.recipe import Recipe
 from audio_gen.sampler.model import Model
+from audio_gen.settings import Recipe
 
 
 def run_batch(

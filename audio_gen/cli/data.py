@@ -11,7 +11,7 @@ from audio_gen.cli.options import Jobs, Overrides, Quiet, RecipePath, RunFolder
 from audio_gen.cli.progress import Live, product, say
 
 if TYPE_CHECKING:
-    from audio_gen.recipe import Recipe
+    from audio_gen.settings import Recipe
 
 
 def doctor(

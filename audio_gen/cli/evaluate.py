@@ -55,6 +55,12 @@ def evaluate(
     min_p: Annotated[
         float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")
     ] = 0.0,
+    sketch_temperature: Annotated[
+        float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
+    ] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")
+    ] = 0.5,
     long_runs: Annotated[int, typer.Option(help="Long runs to play.")] = 3,
     long_seconds: Annotated[float, typer.Option(help="Length of each long run, seconds.")] = 60.0,
     split: Annotated[
@@ -84,9 +90,9 @@ def evaluate(
     from audio_gen.sampler import Draw, load
 
     parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
+    draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
     settings = Settings(
-        parts, split, max_seconds, baselines, clips, seed, Draw(temperature, top_k, top_p, min_p),
-        long_runs, long_seconds, threads,
+        parts, split, max_seconds, baselines, clips, seed, draw, long_runs, long_seconds, threads,
     )  # fmt: skip
     if only is not None and not set(parts) <= {LIKELIHOOD, CALIBRATION}:
         need(*EXTRA.values(), verb=f"evaluate --only {only}", extra="evaluate")

@@ -76,6 +76,12 @@ def generate(
     min_p: Annotated[
         float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")
     ] = 0.0,
+    sketch_temperature: Annotated[
+        float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
+    ] = 1.0,
+    guidance: Annotated[
+        float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")
+    ] = 0.5,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue files that a stopped run has left.")
     ] = False,
@@ -105,7 +111,7 @@ def generate(
     from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
     from audio_gen.sampler.take import Take
 
-    draw = Draw(temperature, top_k, top_p, min_p)
+    draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
     labels = parse_labels(label or [])
     if not seconds > 0:
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
@@ -206,7 +212,7 @@ def _curves(
             value += f" {blake2b(repr((curve.seconds, curve.values)).encode(), digest_size=8).hexdigest()}"
         given[curve.name] = value
     names = model.checkpoint.curves
-    if not names and not curves:
+    if not curves and (not names or model.sketch is not None):
         return None, given
     end = max([seconds or 0.0, *(curve.seconds[-1] for curve in curves)])
     hop = model.checkpoint.shape.hop

@@ -1,12 +1,15 @@
 """Verbs on models: models, info."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from audio_gen.cli.options import ModelName
 from audio_gen.cli.progress import product, say
+
+if TYPE_CHECKING:
+    from audio_gen.checkpoint import Checkpoint
 
 AsJson = Annotated[bool, typer.Option("--json", help="Everything, as JSON.")]
 
@@ -65,6 +68,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
         "labels": {name: list(values) for name, values in shape.labels.items()},
         "curves": list(checkpoint.curves),
+        "sketch": _sketch(checkpoint.sketch),
         "quantization": dict(checkpoint.quantization),
         "precision": choose(checkpoint, "auto"),
     }
@@ -90,3 +94,12 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         elif isinstance(value, int):
             value = f"{value:,}" if value >= 100_000 else value
         product(f"{key.replace('_', ' '):32} {value}")
+
+
+def _sketch(sketch: "Checkpoint | None") -> dict[str, Any]:
+    """What draws the curves, if anything does."""
+    if sketch is None:
+        return {}
+    return {"parameters": sketch.parameters} | {
+        name: sketch.card.get(name) for name in ("steps", "minutes", "bits_per_sample")
+    }

@@ -22,7 +22,7 @@ from audio_gen.cli.options import (
 from audio_gen.cli.progress import Live, clock, product, say
 
 if TYPE_CHECKING:
-    from audio_gen.recipe import Recipe
+    from audio_gen.settings import Recipe
 
 
 def batch(

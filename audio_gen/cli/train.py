@@ -1,5 +1,6 @@
 """The verb train."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,8 @@ from audio_gen.errors import OutputError
 if TYPE_CHECKING:
     from audio_gen.checkpoint import Checkpoint
     from audio_gen.evaluation.baselines import Baseline
-    from audio_gen.recipe import Recipe
-    from audio_gen.training.loop import Report
+    from audio_gen.settings import Recipe
+    from audio_gen.training.loop import Report, Training
 
 STATE = "resume.safetensors"
 
@@ -84,15 +85,26 @@ def train_run(
     tensorboard: bool = False,
     begin_from: "Checkpoint | None" = None,
 ) -> bool:
-    """Train in `folder`, whose store is ready. Returns False if there was nothing left to do."""
+    """Train in `folder`, whose store is ready; first the sketch, if the recipe has one. Returns False if there was
+    nothing left to do."""
     import torch
 
+    from audio_gen.checkpoint import load_checkpoint
+    from audio_gen.data.sketches import SketchStore
     from audio_gen.data.store import Store
     from audio_gen.evaluation.yardsticks import store_baselines
     from audio_gen.training.loop import Training
+    from audio_gen.training.sketching import FOLDER, sketch_recipe
 
     if threads:
         torch.set_num_threads(threads)
+    sketch, learned = None, False
+    if recipe.sketch is not None:
+        sketches = SketchStore(folder / "store")
+        of_sketch = sketch_recipe(recipe, sketches)
+        training = Training(of_sketch, sketches, folder / FOLDER, device=device, resume=resume, force=force)
+        learned = _learn(training, [], quiet)
+        sketch = load_checkpoint(folder / FOLDER / "model.safetensors")
     store = Store(folder / "store")
     training = Training(
         recipe,
@@ -103,25 +115,51 @@ def train_run(
         force=force,
         tensorboard=tensorboard,
         begin_from=begin_from,
+        sketch=sketch,
     )
-    if training.done >= 1.0:
-        say(f"{folder}: this training is over; raise train.steps or train.minutes to go on", quiet)
-        return False
     baselines = []
-    if store.clips("valid"):
+    if store.clips("valid") and training.done < 1.0:
         baselines = store_baselines(
             store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds
         )
-    shape = training.state.network.shape
+    learned |= _learn(training, baselines, quiet)
+    if sketch is not None:
+        for name in ("model.safetensors", "best.safetensors"):
+            _attach(folder / name, sketch)
+    return learned
+
+
+def _attach(path: Path, sketch: "Checkpoint") -> None:
+    """Give a model that was trained before its sketch, or beside another one, this sketch."""
+    from audio_gen.checkpoint import load_checkpoint, save_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    if checkpoint.sketch is None or checkpoint.sketch.hash != sketch.hash:
+        attached = replace(checkpoint, sketch=sketch)
+        card = {**checkpoint.card, "parameters": attached.parameters}
+        save_checkpoint(path, replace(attached, card=card))
+
+
+def _learn(training: "Training", baselines: "list[Baseline]", quiet: bool) -> bool:
+    """Train to the end, and show it. Returns False if it is over already."""
+    import torch
+
+    if training.done >= 1.0:
+        say(f"{training.run}: this training is over; raise its steps or minutes to go on", quiet)
+        return False
+    store, shape = training.store, training.state.network.shape
     parameters = sum(parameter.numel() for parameter in training.state.network.parameters())
     say(
-        f"training {recipe.name}: {parameters:,} parameters, "
+        f"training {training.recipe.name}: {parameters:,} parameters, "
         f"hears {1000 * shape.receptive_field / store.sample_rate:.0f} ms, {training.device.type}, "
         f"{'bfloat16' if training.autocast_enabled else 'float32'}, {torch.get_num_threads()} threads"
         + (f", from step {training.progress.step}" if training.progress.step else ""),
         quiet,
     )
-    say(_table(baselines) if baselines else "note: nothing is held out, so nothing will be scored", quiet)
+    if baselines:
+        say(_table(baselines), quiet)
+    if not store.clips("valid"):
+        say("note: nothing is held out, so nothing will be scored", quiet)
     with Live(quiet) as live:
         try:
             training.train(baselines, lambda report: _show(live, report, store.sample_rate))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from audio_gen.codec import Codec
 from audio_gen.controls import label_indices
 from audio_gen.data.store import Clip, Store
-from audio_gen.recipe import TrainSettings
+from audio_gen.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Readers:
         self._store, self._settings = store, settings
         self._clips: Sequence[Clip] = store.clips("train")
         self._span = settings.walk * settings.crop
-        # Curve frames are read whole: with curves, streams start on frames.
-        self._unit = store.hop if store.curves else 1
+        self._unit = store.unit
         # A short clip is read whole whenever it is taken, a long one about span / length of it.
         turns = [self._places(clip.length) * self._unit / self._span for clip in self._clips]
         self._cumulative = np.cumsum(turns) / np.sum(turns)

@@ -19,7 +19,7 @@ from audio_gen.audio import find_audio
 from audio_gen.controls import FOLDER, FieldPattern, LabelRule, fill, template_fields
 from audio_gen.data.survey import KEPT
 from audio_gen.errors import DataError, RecipeError
-from audio_gen.recipe import DataSettings, Recipe
+from audio_gen.settings import DataSettings, Recipe
 
 FILE = "file"  # the column of a labels CSV that names the recording
 _DRAWS = 1 << 56  # draws are 56 bits: an SQLite integer holds them

@@ -24,7 +24,7 @@ from audio_gen.data.encode import Form, Part, Piece, encode
 from audio_gen.data.parallel import Run, pool
 from audio_gen.data.store import CLIPS, EXCLUDED, MANIFEST, VERSION, Store
 from audio_gen.errors import DataError, OutputError
-from audio_gen.recipe import Recipe
+from audio_gen.settings import Recipe
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, of how many or 0 if unknown, what is being done)."""

@@ -69,6 +69,8 @@ class Store:
             self.curve_channels: int = self.manifest["curve_channels"]
             self.labels: dict[str, list[str]] = self.manifest["labels"]
             self.hash: str = self.manifest["hash"]
+            self.unit: int = self.hop if self.curves else 1
+            """Tokens that belong together, which reading begins with: those of one frame of the curves."""
             shards: list[dict[str, int]] = self.manifest["shards"]
             self._check_sizes(shards, self.manifest["clips_bytes"])
         except (KeyError, TypeError, SettingError) as error:

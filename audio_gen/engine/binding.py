@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 5  # ENGINE_VERSION of engine.h
+VERSION = 6  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -85,6 +85,7 @@ class CWork(ctypes.Structure):
         ("known", ctypes.c_void_p),
         ("coins", ctypes.c_void_p),
         ("draws", ctypes.c_void_p),
+        ("guidance", ctypes.c_void_p),
         ("drawn", ctypes.c_void_p),
         ("logits", ctypes.c_void_p),
         ("log_probabilities", ctypes.c_void_p),

@@ -113,6 +113,15 @@ static int32_t draw_token(const float *logits, int32_t levels, const Draw *draw,
     return pick(w, levels, coin);
 }
 
+/* Away from what the pair's second stream expects, which was asked for nothing: logits += guidance (logits - open).
+   Classifier-free guidance (Ho and Salimans 2022, arXiv:2207.12598). Both streams hear what is drawn then. */
+static void guide(float *logits, const float *open, int32_t levels, float guidance) {
+    for (int32_t i = 0; i < levels; i += LANES) {
+        const vec asked = load(logits + i);
+        store(logits + i, asked + all(guidance) * (asked - load(open + i)));
+    }
+}
+
 /* log2(x) for normal x > 0, within 1e-12: log2(m) = 2 / ln 2 * atanh((m - 1) / (m + 1)), m near 1. */
 static double log2_of(float x) {
     union { float value; uint32_t bits; } number = {x};

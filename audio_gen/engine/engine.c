@@ -105,17 +105,19 @@ static int32_t run_group(Block *block) {
         for (int32_t s = 0; s < block->streams; s++) {
             const int32_t stream = block->first_stream + s;
             const int64_t at = (int64_t)stream * work->steps + step;
-            const float *logits = block->logits + (size_t)s * (size_t)samples * (size_t)levels;
+            float *logits = block->logits + (size_t)s * (size_t)samples * (size_t)levels;
             if (work->logits) {
                 memcpy(work->logits + (size_t)at * (size_t)levels, logits, (size_t)(samples * levels) * sizeof(float));
             }
             for (int32_t t = 0; work->known && work->log_probabilities && t < samples; t++) {
                 work->log_probabilities[at + t] = log_probability(logits + t * levels, levels, work->known[at + t]);
             }
-            if (work->known) continue;
+            if (work->known || (work->guidance && stream % 2)) continue;
+            if (work->guidance) guide(logits, logits + levels, levels, work->guidance[stream]);
             const int32_t token = draw_token(logits, levels, &work->draws[stream], work->coins[at]);
             if (token < 0) return ENGINE_NOT_FINITE;
             work->drawn[at] = work->last[stream] = (uint16_t)token;
+            if (work->guidance) work->drawn[at + work->steps] = work->last[stream + 1] = (uint16_t)token;
             if (work->log_probabilities) work->log_probabilities[at] = log_probability(logits, levels, token);
             SAMPLE_DRAWN(at);
         }

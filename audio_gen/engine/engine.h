@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 5, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 6, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -155,6 +155,7 @@ typedef struct {
     const uint16_t *known;   /* (streams, steps): tokens fed; null: draw them */
     const float *coins;      /* (streams, steps), in [0, 1); used when drawing */
     const Draw *draws;       /* (streams); used when drawing */
+    const float *guidance;   /* (streams) or null: draw in pairs, see draw.h; streams are then an even number */
     uint16_t *drawn;         /* (streams, steps); used when drawing */
     float *logits;           /* (streams, steps, levels) or null */
     float *log_probabilities; /* (streams, steps), of the tokens known or drawn, base 2, at temperature 1; or null */

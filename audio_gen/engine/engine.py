@@ -163,15 +163,20 @@ class Engine:
         )
 
     def prime(
-        self, state: State, tokens: NDArray[np.integer], curves: NDArray[np.floating] | None = None
+        self,
+        state: State,
+        tokens: NDArray[np.integer],
+        curves: NDArray[np.floating] | None = None,
+        *,
+        first_frame: int = 0,
     ) -> None:
         """Feed known uint16 `tokens` (streams, time), as if they had been drawn.
 
-        `curves`: float32 (streams, frames, curve channels), the frames of the whole stream from position 0;
+        `curves`: float32 (streams, frames, curve channels), the frames of the whole stream from `first_frame` on;
         the last one is held. Raises ControlError for tokens or curves of a wrong size or range.
         """
         known = self._checked_tokens(tokens, state.streams)
-        self._run(state, known.shape[1], curves, known=known)
+        self._run(state, known.shape[1], curves, first_frame, known=known)
 
     def logits(
         self, state: State, tokens: NDArray[np.integer], curves: NDArray[np.floating] | None = None
@@ -198,13 +203,18 @@ class Engine:
         draw: DrawSettings | Sequence[DrawSettings],
         curves: NDArray[np.floating] | None = None,
         log_probabilities: NDArray[np.float32] | None = None,
+        *,
+        guidance: Sequence[float] | None = None,
+        first_frame: int = 0,
     ) -> NDArray[np.uint16]:
         """Draw uint16 tokens (streams, time), one per float32 coin (streams, time) in [0, 1).
 
         `draw`: one for all streams, or one per stream. `log_probabilities`: float32 (streams, time), to be
-        filled with log2 of the probability of each token under the network's own distribution. Raises
-        SettingError for coins or a draw out of range, ControlError for curves, EngineError if the network's
-        output is not finite.
+        filled with log2 of the probability of each token under the network's own distribution.
+        `guidance` (pairs,): streams come in pairs that hear the same; draws are the first one's, with its logits
+        moved away from those of the second, which was asked for nothing, by so many times their difference.
+        Raises SettingError for coins, a draw or guidance out of range, ControlError for curves, EngineError if
+        the network's output is not finite.
         """
         coins = np.ascontiguousarray(coins, np.float32)
         if coins.ndim != 2 or coins.shape[0] != state.streams:
@@ -217,10 +227,14 @@ class Engine:
         if scores is not None and (scores.shape != coins.shape or scores.dtype != np.float32):
             got = f"{scores.dtype} {scores.shape}"
             raise SettingError(f"log_probabilities must be float32 {coins.shape}, got {got}")
-        own = None if scores is None else {"log_probabilities": np.empty(coins.shape, np.float32)}
-        self._run(state, coins.shape[1], curves, coins=coins, draws=draws, drawn=drawn, **(own or {}))
-        if scores is not None and own is not None:
-            scores[...] = own["log_probabilities"]
+        more = {}
+        if scores is not None:
+            more["log_probabilities"] = np.empty(coins.shape, np.float32)
+        if guidance is not None:
+            more["guidance"] = _pairs(guidance, state.streams)
+        self._run(state, coins.shape[1], curves, first_frame, coins=coins, draws=draws, drawn=drawn, **more)
+        if scores is not None:
+            scores[...] = more["log_probabilities"]
         return drawn
 
     def draw(self, logits: NDArray[np.float32], coin: float, draw: DrawSettings) -> int:
@@ -234,17 +248,22 @@ class Engine:
         return token
 
     def _run(
-        self, state: State, steps: int, curves: NDArray[np.floating] | None, **arrays: NDArray[Any]
+        self,
+        state: State,
+        steps: int,
+        curves: NDArray[np.floating] | None,
+        first_frame: int = 0,
+        **arrays: NDArray[Any],
     ) -> None:
         """One call's work, on groups of streams when there are threads."""
         if steps == 0:
             return
         first = state.position // self.shape.hop
-        frames = self._checked_curves(
-            curves, state.streams, first, (state.position + steps - 1) // self.shape.hop
-        )
-        groups = min(self.threads, state.streams)
-        bounds = [state.streams * group // groups for group in range(groups + 1)]
+        last = (state.position + steps - 1) // self.shape.hop
+        frames = self._checked_curves(curves, state.streams, first - first_frame, last - first_frame)
+        unit = 2 if "guidance" in arrays else 1  # pairs stay together
+        groups = min(self.threads, state.streams // unit)
+        bounds = [state.streams // unit * group // groups * unit for group in range(groups + 1)]
         rows = [slice(first, end) for first, end in pairwise(bounds)]
         works = [self._work(state, steps, first, frames, some, arrays) for some in rows]
         run_all = map if self._pool is None else self._pool.map
@@ -324,6 +343,8 @@ class Engine:
             return None
         if not channels:
             raise ControlError("this model has no curves; leave them out")
+        if first < 0:
+            raise ControlError(f"the curves begin {-first} frames too late")
         curves = np.asarray(curves)
         if (
             curves.ndim != 3
@@ -354,6 +375,16 @@ def _c_draws(draw: DrawSettings | Sequence[DrawSettings], streams: int) -> NDArr
             )
     rows = [(one.temperature, one.top_p, one.min_p, min(one.top_k, 1 << 30)) for one in draws]
     return np.array(rows, DRAW)
+
+
+def _pairs(guidance: Sequence[float], streams: int) -> NDArray[np.float32]:
+    """(streams,): a value for either stream of each pair."""
+    values = np.repeat(np.asarray(guidance, np.float32), 2)
+    if values.shape != (streams,) or not ((values >= 0.0) & (values <= 100.0)).all():
+        raise SettingError(
+            f"guidance must be a number from 0 to 100 for each of {streams / 2:g} pairs of streams"
+        )
+    return values
 
 
 def _aligned_rows(rows: int, columns: int) -> NDArray[np.float32]:

@@ -20,8 +20,9 @@ from audio_gen.data.store import MANIFEST, Clip, Store
 from audio_gen.data.survey import measure
 from audio_gen.errors import AudioFileError, ControlError, DataError
 from audio_gen.evaluation.yardsticks import sounding
-from audio_gen.recipe import Recipe, build_recipe
+from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
+from audio_gen.settings import Recipe
 
 SPLITS = ("valid", "train", "all")
 RECORDINGS = "recordings"

@@ -44,6 +44,10 @@ class NetworkState:
         """The same past for streams where `rows` (batch,) is True, silence for the others."""
         return self._map(lambda tensor: tensor * rows.to(tensor)[:, None])
 
+    def select(self, rows: Tensor) -> "NetworkState":
+        """The past of these streams only."""
+        return self._map(lambda tensor: tensor[:, rows] if tensor.dim() == 3 else tensor[rows])
+
     def tensors(self) -> list[Tensor]:
         """All tensors in a fixed order."""
         found: list[Tensor] = []

@@ -54,6 +54,9 @@ class Clip(_Table):
     seconds: float
     clipped: int
     """Samples that left [-1, 1]."""
+    sketch_temperature: float | None = None
+    guidance: float | None = None
+    """Of the sketch; None in models without one."""
 
 
 class RealClip(_Table):

@@ -20,10 +20,16 @@ class Draw:
     """Draw from the likeliest tokens that together hold this probability (nucleus; Holtzman et al. 2020)."""
     min_p: float = 0.0
     """Drop tokens below this share of the likeliest one's probability."""
+    sketch_temperature: float = 1.0
+    """The temperature of a model's sketch, where it has one."""
+    guidance: float = 0.5
+    """How far a sketch is pushed towards its labels, beyond what was learned: 0 to 10. Classifier-free guidance (Ho
+    and Salimans 2022, arXiv:2207.12598)."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature <= 10.0:
-            raise SettingError(f"temperature must be from 0 to 10, got {self.temperature:g}")
+        for name in ("temperature", "sketch_temperature", "guidance"):
+            if not 0.0 <= getattr(self, name) <= 10.0:
+                raise SettingError(f"{name} must be from 0 to 10, got {getattr(self, name):g}")
         if self.top_k < 0:
             raise SettingError(f"top_k must be 0 (all) or more, got {self.top_k}")
         if not 0.0 < self.top_p <= 1.0:

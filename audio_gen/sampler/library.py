@@ -50,6 +50,8 @@ def load(
     checkpoint = load_checkpoint(path)
     try:
         check_tensors(checkpoint.shape, checkpoint.tensors)
+        if checkpoint.sketch is not None:
+            check_tensors(checkpoint.sketch.shape, checkpoint.sketch.tensors)
         if checkpoint.scales:
             check_scales(checkpoint.shape, checkpoint.scales)
     except EngineError as error:

@@ -19,6 +19,7 @@ from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
+from audio_gen.sampler.sketching import Sketching
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 
 CHUNK_SECONDS = 0.1
@@ -42,6 +43,10 @@ class Model:
         """
         self.checkpoint = checkpoint
         self.name = str(checkpoint.card.get("name", "model"))
+        self.sketch: Model | None = None
+        """What draws the curves where none are given. Little work, so always in full."""
+        if checkpoint.sketch is not None:
+            self.sketch = Model(checkpoint.sketch, engine=engine, threads=threads, precision="fp32")
         self.engine: SamplingEngine
         if engine == "reference":
             from audio_gen.sampler.reference import ReferenceEngine
@@ -109,6 +114,8 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        sketch_temperature: float = 1.0,
+        guidance: float = 0.5,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Waveform: ...
@@ -144,6 +151,8 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
+        sketch_temperature: float = 1.0,
+        guidance: float = 0.5,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[Waveform]:
@@ -153,7 +162,10 @@ class Model:
         settings are equal audio, however it is chunked. See `Draw` for the settings of the draw.
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
-        parts = parts_of(self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p)
+        parts = parts_of(
+            self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
+            sketch_temperature, guidance,
+        )  # fmt: skip
         return (chunk[0] for chunk in self._play(parts, curves, chunk_seconds))
 
     def streams(
@@ -167,6 +179,8 @@ class Model:
         top_k: Each[int] = 0,
         top_p: Each[float] = 1.0,
         min_p: Each[float] = 0.0,
+        sketch_temperature: Each[float] = 1.0,
+        guidance: Each[float] = 0.5,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[list[Waveform]]:
@@ -175,7 +189,10 @@ class Model:
         Any setting but the last two may be a list of one value per clip; what is no list goes for all of them.
         Clip i plays stream `stream + i`, unless each clip has a seed or a stream of its own.
         """
-        parts = parts_of(self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p)
+        parts = parts_of(
+            self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
+            sketch_temperature, guidance,
+        )  # fmt: skip
         return self._play(parts, curves, chunk_seconds)
 
     def _play(
@@ -199,32 +216,43 @@ class Model:
         the receptive field, or all of it if it is shorter. Raises ControlError, SettingError.
         """
         if position:
-            known, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
-            if not needed <= known <= position:
+            given, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
+            if not needed <= given <= position:
                 raise SettingError(
-                    f"to go on at {position}, the last {needed} samples must be heard, got {known}"
+                    f"to go on at {position}, the last {needed} samples must be heard, got {given}"
                 )
         rows = len(parts)
         indices = np.stack([label_indices(part.labels, self.labels) for part in parts]).reshape(rows, -1)
-        steer = self._checked(curves)
+        sketching = None
+        if curves is None and self.sketch is not None:
+            sketching = Sketching.begin(self.sketch, parts)
+        steer = None if sketching is not None else self._checked(curves)
         spread = None if steer is None else np.repeat(steer[None], rows, axis=0)
         if heard is None or position == 0:
             state, previous = self.engine.start(indices), np.zeros(rows, np.float32)
-            return Voices(self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous)
-        tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
+            return Voices(
+                self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous, sketching
+            )
+        known = tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
         first = position - tokens.shape[1]
         if first == 0:
             state = self.engine.start(indices)
-            self.engine.prime(state, tokens, spread)
         else:  # the first known token is only the one before those to be heard
-            state = self.engine.start(indices, first + 1, tokens[:, 0])
-            self.engine.prime(state, tokens[:, 1:], spread)
+            state, first = self.engine.start(indices, first + 1, tokens[:, 0]), first + 1
+            tokens = tokens[:, 1:]
+        frames, first_frame = spread, 0
+        if sketching is not None:
+            first_frame = first // self.checkpoint.shape.hop
+            frames = sketching.frames(first_frame, (position - 1) // self.checkpoint.shape.hop)
+        self.engine.prime(state, tokens, frames, first_frame=first_frame)
         # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
-        filtered = heard.shape[1] > tokens.shape[1]
+        filtered = heard.shape[1] > known.shape[1]
         before = heard[:, 0] if filtered else np.zeros(rows)
-        ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(tokens, before, strict=True)]
+        ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(known, before, strict=True)]
         previous = np.array(ends, np.float32)
-        return Voices(self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous)
+        return Voices(
+            self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous, sketching
+        )
 
     def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
         """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""

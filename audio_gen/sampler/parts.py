@@ -29,6 +29,8 @@ class Part:
     draw: Draw = Draw()  # noqa: RUF009 - frozen
     samples: float = math.inf
     """Where it ends."""
+    lane: int = 0
+    """Of its coins."""
 
     def __post_init__(self) -> None:
         coins(self.seed, self.stream, 0, 0)  # refuses impossible seeds
@@ -49,6 +51,8 @@ def parts_of(
     top_k: Each[int] = 0,
     top_p: Each[float] = 1.0,
     min_p: Each[float] = 0.0,
+    sketch_temperature: Each[float] = 1.0,
+    guidance: Each[float] = 0.5,
 ) -> list[Part]:
     """One part per clip. Raises SettingError for settings out of range and lists of different lengths.
 
@@ -61,6 +65,7 @@ def parts_of(
     """
     given: dict[str, Any] = {"seconds": seconds, "labels": {} if labels is None else labels, "seed": seed}
     given |= {"stream": stream, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    given |= {"sketch_temperature": sketch_temperature, "guidance": guidance}
     counts = {name: len(value) for name, value in given.items() if is_list(value)}
     if len({*counts.values()}) > 1:
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items())

@@ -33,7 +33,7 @@ class ReferenceState:
     def select(self, rows: Sequence[int]) -> "ReferenceState":
         """The state of these streams only."""
         chosen = torch.as_tensor(list(rows))
-        network = self.network and self.network.replaced([t[:, chosen] for t in self.network.tensors()])
+        network = self.network and self.network.select(chosen)
         return ReferenceState(self.labels[chosen], self.last[chosen], network)
 
 
@@ -82,11 +82,16 @@ class ReferenceEngine:
         return logits.float().numpy()
 
     def prime(
-        self, state: ReferenceState, tokens: NDArray[np.integer], curves: NDArray[Any] | None = None
+        self,
+        state: ReferenceState,
+        tokens: NDArray[np.integer],
+        curves: NDArray[Any] | None = None,
+        *,
+        first_frame: int = 0,
     ) -> None:
         """Hear `tokens` (streams, time) as if they had been drawn."""
         if np.shape(tokens)[1]:
-            self.logits(state, tokens, curves)
+            self.logits(state, tokens, _from_the_start(curves, first_frame))
 
     def sample(
         self,
@@ -94,15 +99,30 @@ class ReferenceEngine:
         coins: NDArray[np.floating],
         draw: Sequence[Draw],
         curves: NDArray[Any] | None = None,
+        *,
+        guidance: Sequence[float] | None = None,
+        first_frame: int = 0,
     ) -> NDArray[np.uint16]:
-        """Draw tokens (streams, time) with `coins` (streams, time), each stream by its own `draw`."""
+        """Draw tokens (streams, time) with `coins` (streams, time), each stream by its own `draw`.
+
+        `guidance`: streams come in pairs, as in the compiled engine.
+        """
+        curves = _from_the_start(curves, first_frame)
         tokens = np.empty(coins.shape, np.uint16)
         for time in range(coins.shape[1]):
             logits = self._step(state, state.last, curves)[:, 0].numpy()
+            if guidance is not None:
+                asked, open_ = logits[::2], logits[1::2]
+                logits = np.repeat(asked + np.reshape(guidance, (-1, 1)) * (asked - open_), 2, axis=0)
             for stream, row in enumerate(logits):
                 tokens[stream, time] = draw_token(row, float(coins[stream, time]), draw[stream])
             state.last = torch.as_tensor(tokens[:, time : time + 1].astype(np.int64))
         return tokens
+
+
+def _from_the_start(curves: NDArray[Any] | None, first_frame: int) -> NDArray[Any] | None:
+    """Curves of the whole stream, of which those before `first_frame` are not needed any more."""
+    return curves if curves is None else np.pad(curves, ((0, 0), (first_frame, 0), (0, 0)))
 
 
 def load_network(checkpoint: Checkpoint) -> Network:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,10 @@ from audio_gen.codec import Codec, Waveform
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Part
+from audio_gen.shape import NetworkShape
+
+if TYPE_CHECKING:
+    from audio_gen.sampler.sketching import Sketching
 
 Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
 
@@ -24,12 +28,23 @@ class EngineState(Protocol):
 class SamplingEngine(Protocol):
     """What the compiled engine and the reference have in common."""
 
+    shape: NetworkShape
+
     def start(
         self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None
     ) -> Any: ...
-    def prime(self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None) -> None: ...
+    def prime(
+        self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None, *, first_frame: int = 0
+    ) -> None: ...
     def sample(
-        self, state: Any, coins: NDArray[Any], draw: Sequence[Draw], curves: NDArray[Any] | None = None
+        self,
+        state: Any,
+        coins: NDArray[Any],
+        draw: Sequence[Draw],
+        curves: NDArray[Any] | None = None,
+        *,
+        guidance: Sequence[float] | None = None,
+        first_frame: int = 0,
     ) -> NDArray[np.uint16]: ...
     def logits(
         self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None
@@ -51,6 +66,10 @@ class Voices:
     position: int
     previous: NDArray[np.float32]
     """(rows,) last decoded sample of each."""
+    sketching: "Sketching | None" = None
+    """What draws the curves, in place of `curves`."""
+    guided: bool = False
+    """The engine's streams are pairs, the second of each asked for nothing: see `Draw.guidance`."""
 
     def advance(self, most: int) -> list[tuple[int, Waveform]]:
         """The next samples, at most so many, of every part that plays, beside its number.
@@ -60,14 +79,29 @@ class Voices:
         numbers, ends = self.playing, [self.parts[number].samples for number in self.playing]
         samples = int(min(most, min(ends) - self.position))
         waveforms = self.next(samples) if samples > 0 else np.zeros((len(ends), 0), np.float32)
-        self._keep([row for row, end in enumerate(ends) if end > self.position])
+        self.keep([row for row, end in enumerate(ends) if end > self.position])
         return list(zip(numbers, waveforms, strict=True))
 
     def next(self, samples: int) -> NDArray[np.float32]:
         """The next waveform (rows, samples) of every row, wherever its part ends."""
         parts = [self.parts[number] for number in self.playing]
-        tossed = np.stack([coins(part.seed, part.stream, self.position, samples) for part in parts])
-        tokens = self.engine.sample(self.state, tossed, [part.draw for part in parts], self.curves)
+        tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
+        draws = [part.draw for part in parts]
+        if self.guided:
+            both = [row for row in range(len(parts)) for _ in range(2)]
+            tokens = self.engine.sample(
+                self.state,
+                np.stack([tossed[row] for row in both]),
+                [draws[row] for row in both],
+                guidance=[draw.guidance for draw in draws],
+            )[::2]
+        elif self.sketching is not None:
+            hop = self.engine.shape.hop
+            first, last = self.position // hop, (self.position + samples - 1) // hop
+            frames = self.sketching.frames(first, last)
+            tokens = self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
+        else:
+            tokens = self.engine.sample(self.state, np.stack(tossed), draws, self.curves)
         waveforms = np.stack(
             [self.codec.decode(row, float(before)) for row, before in zip(tokens, self.previous, strict=True)]
         )
@@ -75,13 +109,17 @@ class Voices:
         self.previous = waveforms[:, -1]
         return waveforms
 
-    def _keep(self, rows: list[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         if len(rows) == len(self.playing):
             return
         self.playing = [self.playing[row] for row in rows]
-        self.previous = self.previous[rows]
+        self.previous = self.previous[list(rows)]
         if rows:
-            self.state = self.state.select(rows)
+            self.state = self.state.select(
+                [2 * row + second for row in rows for second in (0, 1)] if self.guided else rows
+            )
+        if self.sketching is not None:
+            self.sketching.keep(rows)
         if self.curves is not None:
-            self.curves = self.curves[rows]
+            self.curves = self.curves[list(rows)]

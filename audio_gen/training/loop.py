@@ -30,7 +30,7 @@ from audio_gen.errors import AudioGenError, DataError, EngineError, OutputError,
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.interrupts import uninterrupted
 from audio_gen.network import Network
-from audio_gen.recipe import Recipe
+from audio_gen.settings import Recipe
 from audio_gen.shape import NetworkShape
 from audio_gen.training import allocator, publish
 from audio_gen.training import state as saved
@@ -83,13 +83,15 @@ class Training:
         force: bool = False,
         tensorboard: bool = False,
         begin_from: Checkpoint | None = None,
+        sketch: Checkpoint | None = None,
     ) -> None:
         """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
         A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's.
+        `sketch` becomes part of the model.
 
         `tensorboard` also writes the metrics to RUN/tensorboard.
         """
-        self.recipe, self.store, self.run = recipe, store, run
+        self.recipe, self.store, self.run, self.sketch = recipe, store, run, sketch
         self.settings = recipe.train
         if not store.clips("train"):
             raise DataError(f"{store.path}: no training clips")
@@ -219,7 +221,7 @@ class Training:
         if not publish.are_publishable(self.state):
             self._set_back(watch)
             return
-        checkpoint = publish.checkpoint_of(self.recipe, self.store, self.state, baselines)
+        checkpoint = publish.checkpoint_of(self.recipe, self.store, self.state, baselines, self.sketch)
         publish.load_into(self._averaged, checkpoint)
         everything = choose_clips(self.store, None, self.recipe.data.end_seconds)
         part = choose_clips(self.store, self.settings.valid_seconds, self.recipe.data.end_seconds)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from audio_gen.network import Network
-from audio_gen.recipe import TrainSettings
+from audio_gen.settings import TrainSettings
 
 
 def make_optimisers(network: Network, settings: TrainSettings) -> list[torch.optim.Optimizer]:

@@ -18,8 +18,9 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.data.store import Store
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
-from audio_gen.recipe import Recipe, TrainSettings
+from audio_gen.settings import Recipe, TrainSettings
 from audio_gen.shape import NetworkShape
+from audio_gen.sketch import CurveCodec
 from audio_gen.training.state import Progress, TrainingState
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
 
 
 def checkpoint_of(
-    recipe: Recipe, store: Store, state: TrainingState, baselines: list[Baseline]
+    recipe: Recipe,
+    store: Store,
+    state: TrainingState,
+    baselines: list[Baseline],
+    sketch: Checkpoint | None = None,
 ) -> Checkpoint:
     """The averaged weights, rounded to float16, which is what is validated, saved and played alike."""
     names = [name for name, _ in state.network.named_parameters()]
@@ -58,7 +63,7 @@ def checkpoint_of(
     card = {
         "name": recipe.name,
         **recipe.card.model_dump(),
-        "parameters": sum(tensor.size for tensor in tensors.values()),
+        "parameters": sum(tensor.size for tensor in tensors.values()) + (sketch.parameters if sketch else 0),
         "baselines": {baseline.name: round(baseline.bits_per_sample, 4) for baseline in baselines},
         "seed": recipe.train.seed,
         "recipe": _without_folders(recipe),
@@ -76,6 +81,7 @@ def checkpoint_of(
         gain,
         recipe.data.end_seconds,
         card,
+        sketch=sketch,
     )
 
 
@@ -122,11 +128,12 @@ def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings:
     """A clip per value of the first label (one clip if there is none), all of the recipe's seed; the other
     labels are those of some training clip.
 
-    A model steered by curves follows those of a few held-out clips instead. Raises EngineError, OutputError.
+    A model that follows curves and has no sketch follows those of a few held-out clips instead.
+    Raises EngineError, OutputError.
     """
     from audio_gen.sampler.model import Model
 
-    if not settings.preview_seconds:
+    if not settings.preview_seconds or isinstance(checkpoint.codec, CurveCodec):
         return
     model = Model(checkpoint)
     for name, clip in _previews(model, store, settings):
@@ -141,7 +148,7 @@ def _previews(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and waveform of each preview."""
     seconds, seed = settings.preview_seconds, settings.seed
-    if store.curves:
+    if store.curves and model.sketch is None:
         for number, heard in enumerate((store.clips("valid") or store.clips("train"))[:4]):
             name = f"{number}-{Path(heard.source).stem}"
             yield name, model.generate(seconds, labels=heard.labels, curves=store.curves_of(heard), seed=seed)

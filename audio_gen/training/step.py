@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from audio_gen.data.batches import Batch
 from audio_gen.network import Network, NetworkState
-from audio_gen.recipe import TrainSettings
+from audio_gen.settings import TrainSettings
 from audio_gen.training.optimisers import update
 from audio_gen.training.state import TrainingState
 

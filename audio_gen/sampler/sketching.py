@@ -1,0 +1,81 @@
+"""Sketches of running streams, drawn just ahead of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.controls import label_indices
+from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.parts import Part
+from audio_gen.sampler.voices import Voices
+
+if TYPE_CHECKING:
+    from audio_gen.sampler.model import Model
+
+LANE = 1
+"""Of the coins: samples toss those of lane 0."""
+AT_ONCE = 256
+"""Frames drawn in one go."""
+
+
+@dataclass
+class Sketching:
+    """The curves of streams that advance together: a pure function of labels, seed and settings of each."""
+
+    voices: Voices
+    """Of the sketch's own network; its samples are the channels of one frame after another."""
+    drawn: NDArray[np.float32]
+    """(rows, frames, channels), from frame `first` on."""
+    first: int = 0
+
+    @classmethod
+    def begin(cls, sketch: "Model", parts: Sequence[Part]) -> "Sketching":
+        """Before the first frame of `parts`. Raises ControlError for unknown labels."""
+        rows = len(parts)
+        asked = [label_indices(part.labels, sketch.labels) for part in parts]
+        pairs = np.zeros(
+            (2 * rows, len(sketch.labels)), np.int32
+        )  # each beside one that is asked for nothing
+        pairs[::2] = np.stack(asked).reshape(rows, -1)
+        own = [
+            Part(
+                part.labels,
+                part.seed,
+                part.stream,
+                Draw(part.draw.sketch_temperature, guidance=part.draw.guidance),
+                lane=LANE,
+            )
+            for part in parts
+        ]
+        state, silence = sketch.engine.start(pairs), np.zeros(rows, np.float32)
+        voices = Voices(
+            sketch.engine, state, sketch.codec, own, [*range(rows)], None, 0, silence, guided=True
+        )
+        return cls(voices, np.zeros((rows, 0, sketch.checkpoint.shape.pool[0]), np.float32))
+
+    def frames(self, first: int, last: int) -> NDArray[np.float32]:
+        """Frames `first` to `last` of every row, (rows, frames, channels); those before are forgotten."""
+        rows, held, channels = self.drawn.shape
+        end = self.first + held
+        while end <= last:
+            count = min(AT_ONCE, last + 1 - end)
+            new = self.voices.next(count * channels).reshape(rows, count, channels)
+            self._forget(first)
+            self.drawn = np.concatenate([self.drawn, new], axis=1)
+            end += count
+        self._forget(first)
+        return self.drawn[:, : last + 1 - self.first]
+
+    def _forget(self, first: int) -> None:
+        """Drop what comes before frame `first`."""
+        over = min(max(0, first - self.first), self.drawn.shape[1])
+        self.drawn = self.drawn[:, over:]
+        self.first += over
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        self.voices.keep(rows)
+        self.drawn = self.drawn[list(rows)]

@@ -1,0 +1,333 @@
+"""Everything a recipe can say: typed, strict, frozen tables. All defaults live here and nowhere else."""
+
+import json
+from string import Formatter
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from audio_gen.shape import MAX_ORDER, MAX_PREDICTORS, REFIT
+from audio_gen.sketch import SKETCHABLE, can_sketch
+
+
+class Settings(BaseModel):
+    """Base of every table: unknown keys and loose types are refused, values never change once built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSettings(Settings):
+    """[data]: which recordings, how they are split, and how loud they become."""
+
+    source: str
+    """Folder of recordings, searched recursively. A relative path starts at the recipe's own folder."""
+    sample_rate: int = Field(16_000, ge=1_000, le=192_000)
+    """Hertz. Everything is resampled to it."""
+    pattern: str = ""
+    """File name without its suffix, as fields: "{digit}_{speaker}_{index}". Folders may be matched too:
+    "{articulation}/{note}_vl{velocity}". Empty: names tell nothing."""
+    labels_csv: str | None = None
+    """CSV with a column `file` and one column per field, instead of or beside `pattern`."""
+    exclude: list[str] = []
+    """Glob patterns of files to leave out, relative to `source`."""
+    gain: str = "dataset"
+    """What shares one gain: "dataset", "file", "none", or a field template such as "{speaker}"."""
+    peak: float = Field(0.9, gt=0.0, le=1.0)
+    """Peak amplitude that the gain brings the loudest sample of each gain group to."""
+    gain_share: float = Field(1.0, gt=0.0, le=1.0)
+    """Share of each gain group's files, the quieter ones, that the gain is set by. A louder file gets a lower gain
+    of its own, so that one stray loud take does not leave its whole group quiet. 1: all files share."""
+    split: Literal["file", "time"] = "file"
+    """Hold out whole files (or groups of files), or the last part of every file, behind a gap."""
+    group: str = ""
+    """Field template, such as "{articulation}_{velocity}": files that share it stay on one side of the split."""
+    valid_fraction: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share held out for validation (of groups, or of time); drawn by a hash of the name, so it never moves."""
+    valid_where: dict[str, list[str]] = {}
+    """Hold out exactly the files with these field values instead: { index = ["0", "1"] }."""
+    gap_seconds: float = Field(1.0, ge=0.0)
+    """With split = "time": what is left out between the training and the held-out part."""
+    lead_seconds: float | None = Field(None, ge=0.0)
+    """How much is kept of what precedes the sound: a clip begins this long before its wave first reaches a tenth
+    of its peak. Left out: files are used from their first sample. One-shots with a breath of silence before
+    the attack want 0.001, or the model may miss its cue."""
+    tail_seconds: float | None = Field(None, ge=0.0)
+    """How much is kept after the sound has faded to 54 dB below its peak. Left out: files are used to their last
+    sample. The tails of one-shots are mostly the room's noise, which no model can predict and nobody wants."""
+    end_seconds: float = Field(0.0, ge=0.0, le=10.0)
+    """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
+
+    @field_validator("pattern", "gain", "group")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        try:
+            list(Formatter().parse(value))
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no template: {error}") from error
+        return value
+
+
+class CodecSettings(Settings):
+    """[codec]: how waveforms become tokens."""
+
+    levels: Literal[256, 512, 1024] = 256
+    pre_emphasis: float = Field(0.0, ge=0.0, le=0.95)
+
+
+class LabelSettings(Settings):
+    """[controls.labels.NAME]: one thing the player can ask for."""
+
+    source: str = Field(alias="from")
+    """Field template, such as "{speaker}"."""
+    values: dict[str, list[str]] = {}
+    """Value = the raw names it gathers: { kick = ["ks"], snare = ["sc", "se"] }. Empty: the raw names themselves."""
+
+
+class ControlSettings(Settings):
+    """[controls]: labels (one value a clip) and curves (a value per frame)."""
+
+    labels: dict[str, LabelSettings] = {}
+    curves: list[Literal["loudness", "pitch", "mel"]] = []
+    hop: int = Field(256, ge=1, le=65_536)
+    """Samples per curve frame."""
+    mel_bands: int = Field(80, ge=8, le=256)
+
+    @field_validator("labels")
+    @classmethod
+    def _names(cls, labels: dict[str, LabelSettings]) -> dict[str, LabelSettings]:
+        for name in labels:
+            if not name.replace("-", "_").isidentifier():
+                raise ValueError(f"{name!r} is no name for a label; use letters, digits, - and _")
+        return labels
+
+
+class NetworkSettings(Settings):
+    """[network]: one entry per tier in `layers` and `channels`, fastest first; one tier is a classic WaveNet."""
+
+    layers: list[int] = [4, 6, 7, 7]
+    """Gated residual layers of each tier."""
+    channels: list[int] = [64, 96, 160, 192]
+    """Residual width of each tier."""
+    pool: list[int] = [4, 4, 4]
+    """How many frames of a tier make one of the next, slower one."""
+    dilation_cycle: int = Field(10, ge=1, le=16)
+    """Dilation of layer i is 2 ** (i % dilation_cycle)."""
+    kernel_size: int = Field(2, ge=2, le=8)
+    skip_channels: int = Field(0, ge=0, le=4096)
+    """Width of the skip sum of the fastest tier; 0: the head reads the last layer."""
+    head_channels: int = Field(256, ge=1, le=4096)
+    condition_channels: int = Field(32, ge=1, le=1024)
+    """Width of the vector that labels and curves are gathered into."""
+
+    predictors: list[int] = [16, 32]
+    """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
+    token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none."""
+
+    @field_validator("predictors")
+    @classmethod
+    def _orders(cls, orders: list[int]) -> list[int]:
+        if len(orders) > MAX_PREDICTORS or any(order % 8 or not 8 <= order <= MAX_ORDER for order in orders):
+            raise ValueError(
+                f"predictors must be up to {MAX_PREDICTORS} multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
+            )
+        return orders
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        tiers = len(self.layers)
+        if tiers == 0 or len(self.channels) != tiers or len(self.pool) != tiers - 1:
+            raise ValueError(
+                f"layers ({tiers}), channels ({len(self.channels)}) and pool ({len(self.pool)}) must describe the same "
+                "tiers: as many layers as channels, and one pool fewer"
+            )
+        if min(self.layers) < 1 or max(self.layers) > 200:
+            raise ValueError(f"layers must be from 1 to 200 per tier, got {self.layers}")
+        if min(self.channels) < 1 or max(self.channels) > 4096:
+            raise ValueError(f"channels must be from 1 to 4096 per tier, got {self.channels}")
+        if self.pool and (min(self.pool) < 2 or max(self.pool) > 256):
+            raise ValueError(f"pool must be from 2 to 256, got {self.pool}")
+        return self
+
+
+class TrainSettings(Settings):
+    """[train]: the loop. It stops at `steps` or at `minutes`, whichever comes first."""
+
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0.0)
+    batch_size: int = Field(8, ge=1)
+    """Streams read side by side."""
+    crop: int = Field(4096, ge=1)
+    """Samples per stream and step. The next step may go on where this one ended: see `walk`."""
+    walk: int = Field(16, ge=1)
+    """Crops a stream reads one after another, its network state carried along as left context."""
+    starts: float = Field(0.0, ge=0.0, le=1.0)
+    """0: walks begin anywhere, and the model learns to begin anywhere in a recording (textures, long pieces).
+    Above 0: this share of walks begins where a clip begins, and so does what is generated (one-shots, words);
+    the others spend their first crop on context that is not learned from."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """Muon moves the hidden matrices by orthogonal steps, each of which takes longer. After 300 steps on digits AdamW
+    was ahead, after 800 on drums there was little between them: try both for some minutes."""
+    learning_rate: float = Field(2e-3, gt=0.0)
+    warmup: float = Field(0.02, ge=0.0, le=1.0)
+    """Share of the run in which the learning rate rises from 0."""
+    decay: float = Field(1.0, ge=0.0, le=1.0)
+    """Share of the run, at its end, in which the learning rate falls to 0."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    clip_norm: float = Field(1.0, gt=0.0)
+    """Largest gradient norm."""
+    ema: float = Field(0.999, ge=0.0, lt=1.0)
+    """Decay per step of the averaged parameters, which are the ones validated, saved and played."""
+    label_dropout: float = Field(0.1, ge=0.0, le=1.0)
+    """How often each label is hidden, on its own, so that the model also knows clips with some or no labels."""
+    gain_range: float = Field(0.0, ge=0.0, le=40.0)
+    """Augmentation for small collections: half of the walks are heard softer, by up to so many decibels."""
+    flip: bool = False
+    """Augmentation: half of the walks are heard with reversed polarity, which sounds the same."""
+    input_noise: float = Field(0.0, ge=0.0, le=32.0)
+    """Largest standard deviation, in tokens, of the noise added to what the network hears, never to what it
+    learns to predict; each walk draws its own from 0 to this. Teaches a stream to recover from its own slips."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = Field(0, ge=0, lt=2**63)
+    validate_every: int = Field(500, ge=1)
+    """Steps between validations; each also writes a checkpoint and previews."""
+    valid_seconds: float = Field(20.0, gt=0.0)
+    """Held-out audio scored at each validation; the last validation scores all of it."""
+    preview_seconds: float = Field(1.0, ge=0.0)
+    """Length of the preview clip per label value at each checkpoint; 0: none."""
+
+    @model_validator(mode="after")
+    def _some_end(self) -> Self:
+        if self.steps is None and self.minutes is None:
+            raise ValueError("needs steps or minutes (or both)")
+        return self
+
+
+class SketchSettings(Settings):
+    """[sketch]: a second, smaller network that draws the curves for the labels asked for, where none are given.
+
+    It is trained before the first one, on the same recordings. Its tokens are the curves' channels, frame by frame.
+    """
+
+    layers: list[int] = [5, 6]
+    """Gated residual layers: within a frame, and over the frames."""
+    channels: list[int] = [96, 160]
+    head_channels: int = Field(128, ge=1, le=4096)
+    condition_channels: int = Field(64, ge=1, le=1024)
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0.0)
+    batch_size: int = Field(16, ge=1)
+    frames: int = Field(32, ge=1)
+    """Frames per stream and step."""
+    walk: int = Field(4, ge=1)
+    """Of so many frames each, that a stream reads one after another."""
+    learning_rate: float = Field(2e-3, gt=0.0)
+    weight_decay: float = Field(0.1, ge=0.0)
+    ema: float = Field(0.995, ge=0.0, lt=1.0)
+    label_dropout: float = Field(0.15, gt=0.0, le=1.0)
+    """How often each label is hidden: guidance needs to know what is drawn where nothing is asked for."""
+    input_noise: float = Field(3.0, ge=0.0, le=16.0)
+    """As in [train], in steps of 1.5 dB. What a sketch hears is its own, slips and all. On spoken digits noise made
+    the likelihood worse and the sketches right far more often."""
+    validate_every: int = Field(400, ge=1)
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if len(self.layers) != 2 or len(self.channels) != 2:
+            raise ValueError("layers and channels have two entries each: within a frame, and over the frames")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("needs steps or minutes (or both)")
+        return self
+
+
+class GenerateSettings(Settings):
+    """[[generate]]: one set of clips; every combination of labels and temperature is made `clips` times."""
+
+    name: str
+    clips: int = Field(4, ge=1)
+    """Clips per combination."""
+    seconds: float = Field(1.0, gt=0.0)
+    labels: dict[str, str | list[str]] = {}
+    """Label = value, or a list of values, or "*" for all of them."""
+    temperature: float | list[float] = 1.0
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    sketch_temperature: float = Field(1.0, ge=0.0, le=10.0)
+    guidance: float = Field(0.5, ge=0.0, le=10.0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Clip i of each combination plays stream i of this seed."""
+    file: str = "{labels}-t{temperature}-{index:03}.wav"
+    """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name."""
+
+
+class PageSettings(Settings):
+    """[page]: the listening page."""
+
+    title: str = ""
+    text: str = ""
+    neighbours: int = Field(2, ge=0)
+    """Held-out real clips shown beside each row, through the same codec."""
+
+
+class CardSettings(Settings):
+    """[card]: what the model's card says of its origin."""
+
+    description: str = ""
+    data: str = ""
+    licence: str = ""
+    credit: str = ""
+
+
+class Recipe(Settings):
+    """A whole experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    data: DataSettings
+    codec: CodecSettings = CodecSettings()
+    controls: ControlSettings = ControlSettings()
+    network: NetworkSettings = NetworkSettings()
+    train: TrainSettings = TrainSettings(minutes=60.0)
+    sketch: SketchSettings | None = None
+    generate: list[GenerateSettings] = []
+    page: PageSettings = PageSettings()
+    card: CardSettings = CardSettings()
+
+    @model_validator(mode="after")
+    def _hop_fits_tiers(self) -> Self:
+        slowest = 1
+        for pool in self.network.pool:
+            slowest *= pool
+        if self.controls.curves and self.controls.hop % slowest:
+            raise ValueError(
+                f"controls.hop ({self.controls.hop}) must be a multiple of the slowest tier's {slowest} samples"
+            )
+        if self.train.crop % slowest:
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
+            )
+        if self.network.predictors and self.train.crop % REFIT:
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors"
+            )
+        if self.controls.curves and self.train.crop % self.controls.hop:
+            raise ValueError(
+                f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
+                "crops begin on curve frames"
+            )
+        if self.train.gain_range and self.controls.curves:
+            raise ValueError(
+                "train.gain_range makes walks softer than their curves say; with controls.curves leave it 0"
+            )
+        if self.sketch is not None and not can_sketch(self.controls.curves):
+            raise ValueError(
+                f"[sketch] draws curves of {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
+            )
+        names = [table.name for table in self.generate]
+        if len(set(names)) < len(names):
+            raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, every default spelled out; `build_recipe` takes it back."""
+        plain: dict[str, Any] = json.loads(self.model_dump_json(by_alias=True))
+        return plain

@@ -1,0 +1,61 @@
+"""Sketches: what a clip is to be, frame by frame, drawn before its samples.
+
+A network that hears samples one by one knows how sounds go on, and is slow to learn what they are part of. So a
+model that follows curves may come with a second, smaller one of the same kind that draws them: its tokens are the
+curves' values, channel after channel and frame after frame, and it is asked for the labels. Spectra drawn
+autoregressively keep a word together where samples fall apart (MelNet: Vasquez and Lewis 2019, arXiv:1906.01083).
+
+Everything else is shared: the network, its training, its engine, its draws. Only the codec differs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from audio_gen.codec import Codec, Tokens, Waveform
+from audio_gen.errors import SettingError
+
+LEVELS = 64
+LOWEST = -1.0
+STEP = 0.0375
+"""Of a curve's scale between two tokens: 1.5 dB, from -80 to 14.5 dB."""
+SKETCHABLE = ("loudness", "mel")
+"""Curves in decibels, which this codec is for."""
+
+
+@dataclass(frozen=True)
+class CurveCodec(Codec):
+    """Values of curves as tokens, on an even scale of decibels.
+
+    >>> codec = CurveCodec()
+    >>> codec.encode([-1.0, 0.0, 9.9]).tolist(), codec.decode([0, 27]).tolist()
+    ([0, 27, 63], [-1.0, 0.012500000186264515])
+    """
+
+    levels: int = LEVELS
+
+    def __post_init__(self) -> None:
+        if self.levels != LEVELS or self.pre_emphasis:
+            raise SettingError(f"a sketch has {LEVELS} levels and no pre-emphasis, got {self}")
+
+    def encode(self, waveform: ArrayLike, previous: float = 0.0) -> Tokens:
+        """Tokens of curve values, in any shape."""
+        steps = np.rint((np.asarray(waveform, np.float64) - LOWEST) / STEP)
+        tokens: Tokens = np.clip(steps, 0, LEVELS - 1).astype(np.uint16)
+        return tokens
+
+    def decode(self, tokens: ArrayLike, previous: float = 0.0) -> Waveform:
+        """Curve values of tokens, in any shape."""
+        values: Waveform = (np.asarray(tokens, np.float64) * STEP + LOWEST).astype(np.float32)
+        return values
+
+
+def can_sketch(curves: Sequence[str]) -> bool:
+    """Whether a sketch can be drawn of curves of these names.
+
+    >>> can_sketch(["mel"]), can_sketch(["mel", "pitch"]), can_sketch([])
+    (True, False, False)
+    """
+    return bool(curves) and all(name in SKETCHABLE for name in curves)
