@@ -225,7 +225,7 @@ class SketchSettings(Settings):
     ema: float = Field(0.995, ge=0.0, lt=1.0)
     label_dropout: float = Field(0.15, gt=0.0, le=1.0)
     """How often each label is hidden: guidance needs to know what is drawn where nothing is asked for."""
-    input_noise: float = Field(3.0, ge=0.0, le=16.0)
+    input_noise: float = Field(6.0, ge=0.0, le=16.0)
     """As in [train], in steps of 1.5 dB. What a sketch hears is its own, slips and all. On spoken digits noise made
     the likelihood worse and the sketches right far more often."""
     validate_every: int = Field(400, ge=1)

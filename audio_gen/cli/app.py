@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from audio_gen import __version__
-from audio_gen.cli import bench, data, evaluate, generate, models, pipeline, quantize, train
+from audio_gen.cli import bench, data, evaluate, generate, models, pipeline, quantize, train, vocode
 from audio_gen.errors import AudioGenError, SettingError
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command("doctor")(data.doctor)
 app.command("prepare")(data.prepare)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("vocode")(vocode.vocode)
 app.command("evaluate")(evaluate.evaluate)
 app.command("quantize")(quantize.quantize)
 app.command("batch")(pipeline.batch)

@@ -13,13 +13,14 @@ from typing import Any
 
 from audio_gen.audio import SUFFIXES, find_audio
 from audio_gen.checkpoint import SUFFIX
-from audio_gen.controls import FieldPattern, LabelRule, curve_channels, fill, template_fields
+from audio_gen.controls import FieldPattern, LabelRule, fill, template_fields
 from audio_gen.data.plan import FILE
 from audio_gen.data.prepare import Progress, prepare
 from audio_gen.data.store import MANIFEST, Clip, Store
 from audio_gen.data.survey import measure
 from audio_gen.errors import AudioFileError, ControlError, DataError
 from audio_gen.evaluation.yardsticks import sounding
+from audio_gen.features import mel_bands
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
 from audio_gen.settings import Recipe
@@ -185,8 +186,7 @@ class _Rules:
         if checkpoint.curves:
             steer["hop"] = checkpoint.shape.hop
         if "mel" in checkpoint.curves:
-            others = [name for name in checkpoint.curves if name != "mel"]
-            steer["mel_bands"] = checkpoint.shape.curve_channels - curve_channels(others, 0)
+            steer["mel_bands"] = mel_bands(checkpoint)
         tables = {
             "name": "evaluation",
             "data": given | where,
