@@ -58,6 +58,7 @@ class Tokens:
         self.codec = dataclasses.make_dataclass("Silent", [("silence", int), ("levels", int)])(65_535, 65_536)
         self.labels = {"parity": ["even", "odd"], "half": ["low", "high"]}
         self.curves, self.curve_channels = (["place"], 1) if hop else ([], 0)
+        self.unit = self.hop if hop else 1
 
     def clips(self, split: str) -> list[Any]:
         clip = dataclasses.make_dataclass("C", ["number", "length", "labels"])
