@@ -170,12 +170,8 @@ def _window_size(rate: int, hop: int) -> int:
 
 @lru_cache(maxsize=8)
 def _mel_bank(rate: int, size: int, bands: int) -> NDArray[np.float64]:
-    """Triangular weights (size / 2 + 1, bands), even in O'Shaughnessy's mel, 2595 log10(1 + Hz / 700).
-
-    No triangle is narrower than the bins are apart, so that no band is deaf.
-    """
-    top = 2595.0 * math.log10(1.0 + rate / 2.0 / 700.0)
-    edges = 700.0 * (10.0 ** (np.linspace(0.0, top, bands + 2) / 2595.0) - 1.0)
+    """Triangular weights (size / 2 + 1, bands); none is narrower than the bins are apart, so that no band is deaf."""
+    edges = _mel_edges(rate, bands)
     bin_width = rate / size
     hertz = np.arange(size // 2 + 1)[:, None] * bin_width
     centre = edges[1:-1]
@@ -184,6 +180,20 @@ def _mel_bank(rate: int, size: int, bands: int) -> NDArray[np.float64]:
     weights = np.maximum(0.0, np.minimum((hertz - centre) / below + 1.0, (centre - hertz) / above + 1.0))
     weights.setflags(write=False)
     return weights
+
+
+def mel_geometry(rate: int, hop: int, bands: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the bands of the mel curve lie: their centres in Hz (bands,), and how many of the spectrum's bins each of
+    them adds up (bands,)."""
+    size = _window_size(rate, hop)
+    return _mel_edges(rate, bands)[1:-1], _mel_bank(rate, size, bands).sum(axis=0)
+
+
+def _mel_edges(rate: int, bands: int) -> NDArray[np.float64]:
+    """Hertz (bands + 2,), even in O'Shaughnessy's mel, 2595 log10(1 + Hz / 700): feet and peaks of triangles."""
+    top = 2595.0 * math.log10(1.0 + rate / 2.0 / 700.0)
+    edges: NDArray[np.float64] = 700.0 * (10.0 ** (np.linspace(0.0, top, bands + 2) / 2595.0) - 1.0)
+    return edges
 
 
 def _pitch_window(rate: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from audio_gen.shape import MAX_ORDER, MAX_PREDICTORS, REFIT
+from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 
 
@@ -122,6 +122,10 @@ class NetworkSettings(Settings):
     predictors: list[int] = [16, 32]
     """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
     token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none."""
+    envelope: int = Field(16, multiple_of=8, ge=0, le=MAX_ENVELOPE)
+    """Where the first of the curves is mel and the codec has no pre-emphasis: order of one more predictor, a multiple
+    of 8, whose coefficients are those of the curve's spectral envelope. It keeps what is played to the curve, where
+    the other predictors follow what is heard and may drift with it. 0: none."""
 
     @field_validator("predictors")
     @classmethod
@@ -305,9 +309,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
             )
-        if self.network.predictors and self.train.crop % REFIT:
+        envelope = self.network.envelope and self.controls.curves[:1] == ["mel"]
+        if (self.network.predictors or envelope) and self.train.crop % REFIT:
             raise ValueError(
-                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors"
+                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors or .envelope"
             )
         if self.controls.curves and self.train.crop % self.controls.hop:
             raise ValueError(

@@ -7,11 +7,14 @@ from typing import Any
 
 from audio_gen.errors import CheckpointError
 
-MAX_PREDICTORS = 4  # these five as in engine.h
+MAX_PREDICTORS = 4  # these and POINTS as in engine.h
 MAX_ORDER = 128
 WINDOW = 16
 REFIT = 32
 SPREADS = 96
+POINTS = 257
+MAX_ENVELOPE = 64
+"""Largest order of a predictor made from a curve."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class NetworkShape:
     predictors: tuple[int, ...] = ()
     """Orders of the linear predictors whose expectations the network hears beside each token; multiples of 8."""
 
+    envelope: tuple[int, ...] = ()
+    """Of one more predictor, whose coefficients come from the mel curve: its order, a multiple of 8; how many of the
+    curves are mel, which come first; and the sample rate (Hz) that places them. Empty: none."""
+
     def __post_init__(self) -> None:
         tiers = len(self.layers)
         sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
@@ -61,6 +68,7 @@ class NetworkShape:
             or (self.conditioned and self.condition_channels < 1)
             or len(self.predictors) > MAX_PREDICTORS
             or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
+            or not self._envelope_is_possible
         ):
             raise CheckpointError(f"impossible network shape: {self.to_dict()}")
 
@@ -79,15 +87,43 @@ class NetworkShape:
         return tuple(prod(self.pool[:tier]) for tier in range(self.tiers))
 
     @property
+    def _envelope_is_possible(self) -> bool:
+        if not self.envelope:
+            return True
+        if len(self.envelope) != 3 or any(not isinstance(size, int) for size in self.envelope):
+            return False
+        order, bands, rate = self.envelope
+        return (
+            order % 8 == 0
+            and 8 <= order <= MAX_ENVELOPE
+            and 2 <= bands <= min(256, self.curve_channels)
+            and rate > 0
+        )
+
+    @property
+    def envelope_order(self) -> int:
+        """0 without one."""
+        return self.envelope[0] if self.envelope else 0
+
+    @property
+    def envelope_bands(self) -> int:
+        return self.envelope[1] if self.envelope else 0
+
+    @property
+    def predictor_count(self) -> int:
+        """Linear predictors, that of the envelope included, which comes last."""
+        return len(self.predictors) + bool(self.envelope)
+
+    @property
     def input_codes(self) -> int:
         """Rows of the embedding that are added up for each sample: of its token, of what each predictor expects
         next, and of how far that predictor was off of late."""
-        return 1 + 2 * len(self.predictors)
+        return 1 + 2 * self.predictor_count
 
     @property
     def input_rows(self) -> int:
         """Rows of the embedding: a block for the tokens, and two per predictor."""
-        return self.levels + len(self.predictors) * (self.levels + SPREADS)
+        return self.levels + self.predictor_count * (self.levels + SPREADS)
 
     @property
     def head_inputs(self) -> int:
@@ -115,8 +151,10 @@ class NetworkShape:
         span = self.reach(self.tiers - 1)
         for tier in reversed(range(self.tiers - 1)):
             span = self.reach(tier) - 1 + self.pool[tier] * (span + 1) - 1
-        # How far off a predictor was REFIT - 1 samples ago depends on a fit up to as many samples before that.
-        return span + (WINDOW * max(self.predictors) + 2 * (REFIT - 1) if self.predictors else 0)
+        # How far off a predictor was REFIT - 1 samples ago depends on a fit up to as many samples before that, and
+        # that of the envelope on as many samples as its order.
+        fitted = WINDOW * max(self.predictors) + 2 * (REFIT - 1) if self.predictors else 0
+        return span + max(fitted, self.envelope_order + REFIT - 1 if self.envelope else 0)
 
     @property
     def macs_per_sample(self) -> float:
@@ -124,6 +162,9 @@ class NetworkShape:
         total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
         for order in self.predictors:  # correlating a window, solving, predicting
             total += (WINDOW * order * (order + 1) + order * order) / REFIT + order
+        if self.envelope:
+            order = self.envelope_order
+            total += (POINTS * (order + 1) + order * order) / self.hop + order
         for tier, (layers, width, pooling) in enumerate(
             zip(self.layers, self.channels, self.pooling, strict=True)
         ):
@@ -138,19 +179,20 @@ class NetworkShape:
     def to_dict(self) -> dict[str, Any]:
         """JSON types; `from_dict` takes it back."""
         plain = asdict(self)
-        for key in ("layers", "channels", "pool", "predictors"):
+        for key in ("layers", "channels", "pool", "predictors", "envelope"):
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
-        if not self.predictors:  # as it was before there were any: the hash of older checkpoints stands on it
-            del plain["predictors"]
+        for key in ("predictors", "envelope"):  # as it was before: the hash of older checkpoints stands on it
+            if not plain[key]:
+                del plain[key]
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "NetworkShape":
         """Raises CheckpointError if anything is missing or impossible."""
         try:
-            known = {"predictors": (), **plain}  # which older checkpoints do not have
-            for key in ("layers", "channels", "pool", "predictors"):
+            known = {"predictors": (), "envelope": (), **plain}  # which older checkpoints do not have
+            for key in ("layers", "channels", "pool", "predictors", "envelope"):
                 known[key] = tuple(known[key])
             known["labels"] = {str(name): tuple(values) for name, values in known["labels"].items()}
             return cls(**known)

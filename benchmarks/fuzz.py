@@ -36,6 +36,7 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
 
     pool = many(2, 5, tiers - 1)
     label_values = many(1, 4, int(random.integers(0, 3)))
+    curves = int(random.choice([0, random.integers(1, 9)]))
     return NetworkShape(
         levels=int(random.choice([32, 256, 512, 1024])),
         layers=many(1, 4),
@@ -47,9 +48,12 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
         head_channels=int(random.integers(1, 150)),
         condition_channels=int(random.integers(1, 40)),
         labels={f"label{i}": tuple(map(str, range(count))) for i, count in enumerate(label_values)},
-        curve_channels=int(random.choice([0, random.integers(1, 9)])),
+        curve_channels=curves,
         hop=int(np.prod(pool)) * int(random.integers(1, 9)),
         predictors=tuple(8 * order for order in many(1, 16, int(random.integers(0, 5)))),
+        envelope=(8 * int(random.integers(1, 9)), curves, 8000)
+        if curves > 1 and random.random() < 0.5
+        else (),
     )
 
 

@@ -24,6 +24,9 @@ NETWORKS = {
         head_channels=50, labels=LABELS, curve_channels=5, hop=12,
     ),
     "predictors": network_settings([2, 3], [20, 36], [3], labels=LABELS, predictors=[8, 24]),
+    "envelope": network_settings(
+        [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=5, hop=48, envelope=[16, 4, 4000],
+    ),
     "predictor-1024": network_settings([3], [24], levels=1024, skip_channels=16, predictors=[16]),
     "four-tiers": network_settings([1, 1, 2, 2], [8, 12, 16, 20], [2, 4, 3], curve_channels=1, hop=24),
 }  # fmt: skip

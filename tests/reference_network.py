@@ -23,7 +23,7 @@ def reference_logits(
     shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)
     w = {name: np.asarray(tensor, np.float64) for name, tensor in tensors.items()}
     inputs = np.concatenate([[shape.levels // 2], tokens[:-1]]).astype(int)
-    x = [heard(shape, inputs, w["embedding.weight"])]
+    x = [heard(shape, inputs, w["embedding.weight"], curves)]
     for k, pool in enumerate(shape.pool, start=1):
         frames = len(x[-1]) // pool
         x.append(_linear(w, f"tiers.{k}.down", x[-1][: frames * pool].reshape(frames, -1)))

@@ -4,32 +4,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
-from audio_gen.shape import REFIT, SPREADS, WINDOW, NetworkShape
+from audio_gen.shape import POINTS, REFIT, SPREADS, WINDOW, NetworkShape
 
 UNIT = 2**30
 
 
-def heard(shape: NetworkShape, tokens: NDArray[np.integer], embedding: NDArray) -> NDArray:
+def heard(
+    shape: NetworkShape, tokens: NDArray[np.integer], embedding: NDArray, curves: NDArray | None = None
+) -> NDArray:
     """The sum of the embedding's rows (time, channels) after each of `tokens` (time,), one after another."""
     total = embedding[np.asarray(tokens)]
-    for column in reference_rows(shape, tokens)[:, 1:].T:
+    for column in reference_rows(shape, tokens, curves)[:, 1:].T:
         total = total + embedding[column]
     return total
 
 
-def reference_rows(shape: NetworkShape, tokens: NDArray[np.integer]) -> NDArray[np.int64]:
-    """(time, codes) of one stream from its start; its first token is the one before its first sample."""
+def reference_rows(
+    shape: NetworkShape, tokens: NDArray[np.integer], curves: NDArray | None = None
+) -> NDArray[np.int64]:
+    """(time, codes) of one stream from its start; its first token is the one before its first sample. `curves`
+    (frames, channels) are those of the stream."""
     amplitudes = Codec(shape.levels).decode(np.arange(shape.levels)).astype(np.float64)
     columns = [np.asarray(tokens, np.int64)]
-    for place, order in enumerate(shape.predictors):
-        expected, spreads = _predictor(amplitudes, order, amplitudes[np.asarray(tokens)])
+    x = amplitudes[np.asarray(tokens)]
+    filters = [(order, None) for order in shape.predictors]
+    if shape.envelope:
+        assert curves is not None
+        each = [_filter(shape, frame) for frame in curves]
+        filters.append((shape.envelope[0], [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
+    for place, (order, given) in enumerate(filters):
+        expected, spreads = _predictor(amplitudes, order, x, given)
         first = shape.levels + place * (shape.levels + SPREADS)
         columns += [first + expected, first + shape.levels + spreads]
     return np.stack(columns, axis=1)
 
 
-def _predictor(amplitudes: NDArray, order: int, x: NDArray) -> tuple[NDArray, NDArray]:
-    """Token expected after each sample of x (time,), and the code of how far the last ones were off."""
+def _predictor(
+    amplitudes: NDArray, order: int, x: NDArray, given: list[NDArray] | None
+) -> tuple[NDArray, NDArray]:
+    """Token expected after each sample of x (time,), and the code of how far the last ones were off; by coefficients
+    `given` for each sample, or fitted to the samples."""
     window, finest = WINDOW * order, amplitudes[len(amplitudes) // 2 + 1]
     edges = 0.5 * (amplitudes[:-1] + amplitudes[1:])
     past = np.concatenate([np.zeros(window), x])  # past[window + t] is x[t]
@@ -38,7 +52,9 @@ def _predictor(amplitudes: NDArray, order: int, x: NDArray) -> tuple[NDArray, ND
     for t, amplitude in enumerate(x):
         misses = [*misses[1:], abs(int(amplitude * UNIT) - before)]
         newest_first = past[window + t :: -1][:window]
-        if t % REFIT == 0:
+        if given is not None:
+            coefficients = given[t]
+        elif t % REFIT == 0:
             coefficients = _fit(newest_first, order, finest)
         expected = min(1.0, max(-1.0, _product(coefficients[::-1], newest_first[:order][::-1])))
         before = int(np.floor(expected * UNIT + 0.5))
@@ -57,11 +73,43 @@ def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:
     r = np.zeros(order + 1)
     for here in range(len(age)):
         r += w[here] * w[here : here + order + 1]
-    c = np.zeros(order)
     if r[0] <= 0.0:
-        return c
+        return np.zeros(order)
     r[0] += r[0] * 1e-5 + finest * finest
-    error = r[0]
+    return _solve(r, order)
+
+
+def _filter(shape: NetworkShape, frame: NDArray) -> NDArray:
+    """Coefficients, newest sample first, of the filter with the envelope that one frame of a mel curve says."""
+    order, bands, rate = shape.envelope
+    size = 1 << int(np.ceil(np.log2(max(rate * 0.05, shape.hop, 16))))  # of the curve's spectrum
+    mel = np.linspace(0.0, 2595.0 * np.log10(1.0 + rate / 1400.0), bands + 2)
+    hertz = 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    bins = np.arange(size // 2 + 1) * (rate / size)
+    power = []
+    for band, value in enumerate(frame[:bands]):
+        low, middle, high = hertz[band : band + 3]
+        rising, falling = max(middle - low, rate / size), max(high - middle, rate / size)
+        heights = [max(0.0, min((h - middle) / rising + 1.0, (middle - h) / falling + 1.0)) for h in bins]
+        level = np.float32(-4.0 * np.log2(10.0) - np.log2(sum(heights)))
+        power.append(float(value) * (4.0 * np.log2(10.0)) + float(level))
+    places = np.interp(np.linspace(0.0, rate / 2.0, POINTS), hertz[1:-1], np.arange(bands))
+    r = np.zeros(order + 1)
+    lags = np.arange(order + 1)
+    bell = np.exp(-0.5 * (2.0 * np.pi * 40.0 / rate * lags) ** 2)
+    for point, place in enumerate(places):
+        below = min(int(place), bands - 2)
+        between = float(np.float32(place - below))
+        here = 2.0 ** (power[below] + between * (power[below + 1] - power[below]))
+        share = 1.0 / (POINTS - 1) / (2.0 if point in (0, POINTS - 1) else 1.0)
+        r += (share * np.cos(np.pi * lags * point / (POINTS - 1)) * bell).astype(np.float32) * here
+    r[0] += r[0] * 1e-4 + 1e-12
+    return _solve(r, order)
+
+
+def _solve(r: NDArray, order: int) -> NDArray:
+    """Levinson and Durbin."""
+    c, error = np.zeros(order), r[0]
     for m in range(order):
         reflection = (r[m + 1] - _product(c[:m], r[1 : m + 1][::-1])) / error
         c[:m] = c[:m] - reflection * c[:m][::-1]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from engine_cases import ISAS
 from reference_predictors import reference_rows
+from scipy.signal import lfilter
 
 from audio_gen.codec import Codec
+from audio_gen.curves import extract_curves
 from audio_gen.engine.predictors import Predictors
 from audio_gen.shape import REFIT, WINDOW, NetworkShape
 
@@ -65,6 +67,47 @@ def test_what_lies_longer_ago_than_the_formula_says_is_forgotten(order):
     for begin in range(1000, 1000 + REFIT):
         late = predictors.hear(predictors.start(1), begin, tokens[None, begin:])[0]
         assert np.array_equal(late[field:], whole[begin + field :])
+
+
+def vowels(frames: int, bands: int, seed: int = 3) -> np.ndarray:
+    """(1, frames, bands) of a mel curve with a peak that wanders, from the floor to full scale."""
+    generator = np.random.default_rng(seed)
+    place = np.cumsum(generator.uniform(-2.0, 2.5, frames))[:, None] % bands
+    curve = generator.uniform(-0.5, 1.0, (frames, 1)) - 0.15 * np.abs(np.arange(bands) - place)
+    curve[0] = -1.0
+    return np.maximum(curve, -1.0)[None].astype(np.float32)
+
+
+@pytest.mark.parametrize("predictors", [(), (8, 16)])
+def test_the_envelope_equals_the_reference_everywhere(predictors):
+    shape = NetworkShape(
+        256, (1,), (8,), predictors=predictors, curve_channels=21, hop=96, envelope=(16, 20, 8000)
+    )
+    tokens, curves = music(256, 1500), vowels(14, 21)
+    expected = reference_rows(shape, tokens, curves[0])
+    assert len(np.unique(expected[:, -2])) > 50
+    for isa in ISAS:
+        for chunk in (1, 77, 1500):
+            predictors_here = Predictors(shape, isa)
+            memory, parts = predictors_here.start(1), []
+            for at in range(0, 1500, chunk):
+                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0])
+            assert np.array_equal(np.concatenate(parts), expected), (isa, chunk)
+
+
+def test_a_filter_is_expected_from_its_mel_curve():
+    """Noise through two resonances is expected to far less than its own power, from the first frame on."""
+    rate, hop = 8000, 128
+    noise = 0.02 * np.random.default_rng(0).standard_normal(2 * rate)
+    poles = [0.97 * np.exp(2j * np.pi * 600 / rate), 0.95 * np.exp(2j * np.pi * 1900 / rate)]
+    wave = lfilter([1.0], np.real(np.poly([*poles, *np.conj(poles)])), noise).astype(np.float32)
+    wave *= 0.7 / np.abs(wave).max()
+    curves = extract_curves(wave, rate, ["mel"], hop, 20)[None]
+    shape = NetworkShape(256, (1,), (8,), curve_channels=20, hop=hop, envelope=(16, 20, rate))
+    predictors, codec = Predictors(shape), Codec()
+    tokens = np.concatenate([[codec.silence], codec.encode(wave)[:-1]])
+    expected = codec.decode(predictors.hear(predictors.start(1), 0, tokens[None], curves)[0, :, 1] - 256)
+    assert 10.0 * np.log10(np.mean(wave**2) / np.mean((expected - wave) ** 2)) > 8.0
 
 
 def test_silence_is_expected_to_go_on():

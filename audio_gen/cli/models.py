@@ -66,6 +66,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "multiply_accumulates_per_sample": round(shape.macs_per_sample),
         "receptive_field": shape.receptive_field,
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
+        "envelope_predictor": f"order {shape.envelope_order}, from the mel curve" if shape.envelope else "",
         "labels": {name: list(values) for name, values in shape.labels.items()},
         "curves": list(checkpoint.curves),
         "sketch": _sketch(checkpoint.sketch),

@@ -36,6 +36,8 @@ class CShape(ctypes.Structure):
         *((name, ctypes.c_int32 * MAX_TIERS) for name in ("layers", "channels", "pool")),
         ("predictors", ctypes.c_int32),
         ("orders", ctypes.c_int32 * MAX_PREDICTORS),
+        ("envelope", ctypes.c_int32),
+        ("bands", ctypes.c_int32),
     ]
 
 
@@ -46,8 +48,8 @@ class CPredictors(ctypes.Structure):
         ("count", ctypes.c_int32),
         ("longest", ctypes.c_int32),
         ("order", ctypes.c_int32 * MAX_PREDICTORS),
-        ("levels", ctypes.c_int32),
-        ("amplitudes", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("levels", "envelope", "bands", "hop", "curve_channels")),
+        *((name, ctypes.c_void_p) for name in ("amplitudes", "band", "between", "level", "cosines")),
     ]
 
 
@@ -60,6 +62,8 @@ class CHearing(ctypes.Structure):
         ("streams", ctypes.c_int32),
         ("state", ctypes.c_void_p),
         ("tokens", ctypes.c_void_p),
+        ("curves", ctypes.c_void_p),
+        ("curve_frames", ctypes.c_int64),
         ("rows", ctypes.c_void_p),
     ]
 
@@ -206,4 +210,6 @@ def _c_shape(shape: NetworkShape) -> CShape:
         pool=per_tier(shape.pool),
         predictors=len(shape.predictors),
         orders=(ctypes.c_int32 * MAX_PREDICTORS)(*shape.predictors),
+        envelope=shape.envelope_order,
+        bands=shape.envelope_bands,
     )

@@ -47,8 +47,7 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
         block->frame[k] = block->start / n->tiers[k].period;
         block->frames[k] = (int32_t)(end / n->tiers[k].period - block->frame[k]);
     }
-    if (n->shape.condition_channels &&
-        (block->start == block->work->origin || (n->shape.curve_channels && block->start % n->shape.hop == 0))) {
+    if (n->shape.condition_channels && (block->start == block->work->origin || turns(block))) {
         refresh_conditions(block);
     }
     embed(block, step);

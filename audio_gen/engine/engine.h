@@ -36,7 +36,9 @@ enum {
     MAX_ORDER = 128, /* of a linear predictor; orders are multiples of 8 */
     WINDOW = 16,     /* samples that a predictor is fitted to, per coefficient */
     REFIT = 32,      /* samples between two fits */
-    SPREADS = 96     /* codes of how far a predictor was off */
+    SPREADS = 96,    /* codes of how far a predictor was off */
+    MAX_BANDS = 256, /* of a mel curve */
+    POINTS = 257     /* frequencies, from 0 to half the sample rate, at which an envelope is drawn */
 };
 
 typedef enum { FP32, BF16, INT8, PRECISIONS } Precision;
@@ -50,6 +52,7 @@ typedef struct {
     int32_t layers[MAX_TIERS], channels[MAX_TIERS]; /* tiers fastest first */
     int32_t pool[MAX_TIERS];                        /* pool[k]: from tier k to k + 1 */
     int32_t predictors, orders[MAX_PREDICTORS];     /* linear predictors that the network hears */
+    int32_t envelope, bands; /* order of the predictor made from the first curves, which are mel; 0: none */
 } Shape;
 
 /* The linear predictors of a network; see predictor.h. */
@@ -57,7 +60,12 @@ typedef struct {
     int32_t count, longest; /* order */
     int32_t order[MAX_PREDICTORS];
     int32_t levels;
+    int32_t envelope, bands, hop, curve_channels; /* as in the shape; no envelope: not used, as the tables below */
     const int32_t *amplitudes; /* (levels): of each token, in units of 2^-30 */
+    const int32_t *band;       /* (POINTS): the last band whose centre lies below, or the first one */
+    const float *between;      /* (POINTS): how far from that band to the next one */
+    const float *level;        /* (bands): log2 of the power where a curve is 0 */
+    const float *cosines;      /* (envelope + 1, POINTS): from powers to an autocorrelation */
 } Predictors;
 
 /* One predictor of one stream. All zeros is silence. */
@@ -68,10 +76,19 @@ typedef struct {
     uint32_t misses[REFIT];        /* of the last samples, in the same units */
 } Predictor;
 
+/* The envelope's is the last one. */
+static inline int32_t predictor_count(const Predictors *all) { return all->count + (all->envelope > 0); }
+
+/* Samples that some predictor looks back at. */
+static inline int32_t predictor_window(const Predictors *all) {
+    const int32_t window = WINDOW * all->longest;
+    return window > all->envelope ? window : all->envelope;
+}
+
 /* Words of state per stream: the predictors, then the samples heard, oldest first. */
 static inline size_t predictor_words(const Predictors *all) {
-    if (!all->count) return 0;
-    return (size_t)all->count * (sizeof(Predictor) / 4) + 2 * (size_t)(WINDOW * all->longest + REFIT);
+    if (!predictor_count(all)) return 0;
+    return (size_t)predictor_count(all) * (sizeof(Predictor) / 4) + 2 * (size_t)(predictor_window(all) + REFIT);
 }
 
 /* y[o] += sum over i of weight[i][o] * x[i]. Outputs are cut into panels of 64 (the last one may have 32); a panel
@@ -168,6 +185,8 @@ typedef struct {
     int32_t streams;
     float *state;           /* (streams, predictor_words), zero at the start */
     const uint16_t *tokens; /* (streams, steps) */
+    const float *curves;    /* (streams, curve_frames, curve channels) of the whole stream; the last one is held */
+    int64_t curve_frames;
     uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
 } Hearing;
 

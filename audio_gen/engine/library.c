@@ -186,13 +186,21 @@ static Tier take_tier(Cursor *cursor, const Shape *shape, int32_t k, Layer *laye
 static void take_predictors(Cursor *cursor, Network *n) {
     const Shape *shape = &n->shape;
     Predictors *all = &n->predictors;
-    *all = (Predictors){.count = shape->predictors, .levels = shape->levels};
+    *all = (Predictors){.count = shape->predictors, .levels = shape->levels, .envelope = shape->envelope,
+                        .bands = shape->bands, .hop = shape->hop, .curve_channels = shape->curve_channels};
     for (int32_t i = 0; i < all->count; i++) {
         all->order[i] = shape->orders[i];
         if (all->order[i] > all->longest) all->longest = all->order[i];
     }
-    if (!all->count) return;
+    if (!predictor_count(all)) return;
     all->amplitudes = (const int32_t *)take(cursor, (size_t)shape->levels);
+    if (all->envelope) {
+        all->band = (const int32_t *)take(cursor, POINTS);
+        all->between = take_floats(cursor, POINTS);
+        all->level = take_floats(cursor, (size_t)all->bands);
+        all->cosines = take_floats(cursor, (size_t)(all->envelope + 1) * POINTS);
+        cursor->used = (cursor->used + NARROW - 1) / NARROW * NARROW; /* what follows is aligned */
+    }
     n->predicting = take_state(cursor, predictor_words(all));
 }
 
@@ -202,7 +210,7 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->skip_padded = padded(shape->skip_channels);
     n->head_padded = padded(shape->head_channels);
     take_predictors(cursor, n);
-    const int32_t heard = shape->levels + shape->predictors * (shape->levels + SPREADS);
+    const int32_t heard = shape->levels + predictor_count(&n->predictors) * (shape->levels + SPREADS);
     n->embedding = take_floats(cursor, (size_t)heard * (size_t)padded(shape->channels[0]));
     if (shape->curve_channels) n->curve = take_floats_matrix(cursor, shape->curve_channels, n->condition_padded);
     for (int32_t k = shape->tiers - 1; k >= 0; k--) {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.engine.predictors import token_amplitudes
+from audio_gen.engine.predictors import envelope_tables, token_amplitudes
 from audio_gen.errors import EngineError
 from audio_gen.shape import NetworkShape
 
@@ -211,8 +211,13 @@ class _Packing:
 
     def parts(self) -> Iterator[Part]:
         shape, tensors = self.shape, self.tensors
-        if shape.predictors:
+        if shape.predictor_count:
             yield token_amplitudes(shape.levels).view(np.uint32)
+        if shape.envelope:
+            tables = [table.reshape(-1).view(np.uint32) for table in envelope_tables(shape).values()]
+            before = shape.levels + sum(table.size for table in tables)
+            yield from tables
+            yield np.zeros(padded(before) - before, np.uint32)
         yield _pad_rows(tensors["embedding.weight"].T).T
         if shape.curve_channels:
             yield _panels(_pad_rows(tensors["curves.weight"]))

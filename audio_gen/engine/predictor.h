@@ -7,6 +7,10 @@
    what is expected, and how far the last REFIT expectations were off. So waves that are smooth, loud or tonal need
    not be worked out from tokens by layers.
 
+   A model that follows a mel curve may hear one more, whose coefficients come from the curve: they are those of the
+   filter with the curve's spectral envelope, frame by frame. It does not drift with what is played, and so it keeps a
+   voice to the sounds that are asked for; LPCNet (Valin and Skoglund 2019, arXiv:1810.11846) makes its filter so.
+
    All of it depends on the samples of the last WINDOW P + 2 REFIT alone. Double arithmetic in a fixed order, and whole
    numbers where sums slide, so that the codes are the same on every machine and after every restart. */
 #ifndef AUDIO_GEN_PREDICTOR_H
@@ -89,6 +93,39 @@ static void fit(Predictor *predictor, int32_t order, const double *newest, doubl
     for (int32_t i = 0; i < order; i++) predictor->coefficient[i] = c[order - 1 - i];
 }
 
+/* 2^x for x within [-60, 60]: the fraction by Taylor's series of the exponential, within 1e-15. */
+INLINE double power_of_two(double x) {
+    x = x > -60.0 ? (x < 60.0 ? x : 60.0) : -60.0;
+    const int64_t whole = (int64_t)(x + 1024.5) - 1024; /* the nearest */
+    const double y = (x - (double)whole) * 0.69314718055994530942;
+    double sum = 1.0;
+    for (int i = 14; i >= 1; i--) sum = 1.0 + sum * y * (1.0 / i);
+    const union { uint64_t bits; double value; } scale = {(uint64_t)(whole + 1023) << 52};
+    return sum * scale.value;
+}
+
+/* The coefficients of the filter with the spectral envelope that a curve says: power at POINTS frequencies, between
+   the bands' centres by straight lines in decibels; its autocorrelation; and Levinson and Durbin again. */
+static void fit_to_curve(const Predictors *all, Predictor *predictor, const float *curve) {
+    const double slope = 13.287712379549449; /* octaves of power in a unit of the curve, which is 40 dB */
+    double octaves[MAX_BANDS], power[POINTS], r[MAX_LAGS], c[MAX_ORDER + EIGHT] = {0};
+    for (int32_t b = 0; b < all->bands; b++) octaves[b] = (double)curve[b] * slope + (double)all->level[b];
+    for (int32_t i = 0; i < POINTS; i++) {
+        const uint32_t below = (uint32_t)all->band[i] % (uint32_t)(all->bands - 1); /* whatever damage made of it */
+        const double low = octaves[below], high = octaves[below + 1];
+        power[i] = power_of_two(low + (double)all->between[i] * (high - low));
+    }
+    for (int32_t lag = 0; lag <= all->envelope; lag++) {
+        const float *cosine = all->cosines + (size_t)lag * POINTS;
+        double sum = 0.0;
+        for (int32_t i = 0; i < POINTS; i++) sum += (double)cosine[i] * power[i];
+        r[lag] = sum;
+    }
+    r[0] += r[0] * 1e-4 + 1e-12; /* a little white noise keeps the equations solvable */
+    solve(r, all->envelope, c);
+    for (int32_t i = 0; i < all->envelope; i++) predictor->coefficient[i] = c[all->envelope - 1 - i];
+}
+
 /* What the predictor expects after the newest sample, within [-1, 1]. */
 INLINE double predict(const Predictor *predictor, int32_t order, const double *newest) {
     const double x = scalar_product(predictor->coefficient, newest - order + 1, order);
@@ -116,26 +153,35 @@ INLINE int32_t spread_code(int64_t missed, double finest) {
     return code < 0 ? 0 : code < SPREADS ? code : SPREADS - 1;
 }
 
-/* Hear the token before `position`: the rows of the embedding to add up, 1 + 2 per predictor. */
-static void hear(const Predictors *all, float *state, int64_t position, uint16_t token, uint16_t *rows) {
+/* Hear the token before `position`: the rows of the embedding to add up, 1 + 2 per predictor. `curve`: the frame that
+   `position` lies in, if it is another one than before; else null. */
+static void hear(
+    const Predictors *all, float *state, int64_t position, uint16_t token, const float *curve, uint16_t *rows
+) {
+    const int32_t count = predictor_count(all);
     rows[0] = token;
-    if (!all->count) return;
-    const int32_t at = (int32_t)(position % REFIT), window = WINDOW * all->longest;
+    if (!count) return;
+    const int32_t at = (int32_t)(position % REFIT), window = predictor_window(all);
     const double finest = all->amplitudes[all->levels / 2 + 1];
     const int32_t amplitude = all->amplitudes[token];
-    double *heard = (double *)((Predictor *)state + all->count);
+    double *heard = (double *)((Predictor *)state + count);
     if (at == 0) memmove(heard, heard + REFIT, (size_t)(window - 1) * sizeof(double));
     double *newest = heard + window - 1 + at;
     *newest = amplitude * (1.0 / UNIT);
     int32_t row = all->levels;
-    for (int32_t i = 0; i < all->count; i++, row += all->levels + SPREADS) {
+    for (int32_t i = 0; i < count; i++, row += all->levels + SPREADS) {
         Predictor *predictor = (Predictor *)state + i;
+        const int32_t order = i < all->count ? all->order[i] : all->envelope;
         const int64_t off = amplitude - predictor->expected;
         const uint32_t miss = (uint32_t)(off < 0 ? -off : off);
         predictor->missed += (int64_t)miss - (int64_t)predictor->misses[at];
         predictor->misses[at] = miss;
-        if (at == 0) fit(predictor, all->order[i], newest, finest * (1.0 / UNIT));
-        const double expected = predict(predictor, all->order[i], newest);
+        if (i == all->count) {
+            if (curve) fit_to_curve(all, predictor, curve);
+        } else if (at == 0) {
+            fit(predictor, order, newest, finest * (1.0 / UNIT));
+        }
+        const double expected = predict(predictor, order, newest);
         predictor->expected = (int64_t)(expected * UNIT + (2.0 * UNIT + 0.5)) - 2 * (int64_t)UNIT;
         rows[1 + 2 * i] = (uint16_t)(row + nearest_token(all, expected));
         rows[2 + 2 * i] = (uint16_t)(row + all->levels + spread_code(predictor->missed, finest));
@@ -144,12 +190,19 @@ static void hear(const Predictors *all, float *state, int64_t position, uint16_t
 
 /* The same for whole sequences: tokens (streams, steps), rows (streams, steps, 1 + 2 per predictor). */
 static int32_t hear_all(const Predictors *all, const Hearing *hearing) {
-    const size_t codes = 1 + 2 * (size_t)all->count, words = predictor_words(all);
+    const size_t codes = 1 + 2 * (size_t)predictor_count(all), words = predictor_words(all);
     for (int32_t s = 0; s < hearing->streams; s++) {
         for (int64_t t = 0; t < hearing->steps; t++) {
             const size_t at = (size_t)s * (size_t)hearing->steps + (size_t)t;
             float *state = hearing->state + (size_t)s * words;
-            hear(all, state, hearing->position + t, hearing->tokens[at], hearing->rows + at * codes);
+            const int64_t position = hearing->position + t;
+            const float *curve = NULL;
+            if (all->envelope && (t == 0 || position % all->hop == 0)) {
+                int64_t frame = position / all->hop;
+                if (frame >= hearing->curve_frames) frame = hearing->curve_frames - 1;
+                curve = hearing->curves + (s * hearing->curve_frames + frame) * all->curve_channels;
+            }
+            hear(all, state, position, hearing->tokens[at], curve, hearing->rows + at * codes);
         }
     }
     return ENGINE_OK;

@@ -5,6 +5,21 @@
 #include "block.h"
 #include "predictor.h"
 
+/* The curve frame that the block's first sample lies in, of one stream. */
+INLINE const float *curve_of(const Block *block, int32_t s) {
+    const Work *work = block->work;
+    const Shape *shape = &block->network->shape;
+    int64_t frame = block->start / shape->hop - work->first_curve;
+    if (frame >= work->curve_frames) frame = work->curve_frames - 1;
+    return work->curves + ((block->first_stream + s) * work->curve_frames + frame) * shape->curve_channels;
+}
+
+/* Does the block begin with another curve frame than the one before ended with? */
+INLINE int turns(const Block *block) {
+    const Shape *shape = &block->network->shape;
+    return shape->curve_channels && (block->start == block->work->origin || block->start % shape->hop == 0);
+}
+
 /* c = labels + curves.weight curve[frame] + curves.bias, and for every layer bias + condition.weight c. */
 static void refresh_conditions(Block *block) {
     const Network *n = block->network;
@@ -14,14 +29,10 @@ static void refresh_conditions(Block *block) {
     const float *labels = work->condition + (size_t)block->first_stream * (size_t)width; /* aligned to 4 bytes only */
     memcpy(block->condition, labels, (size_t)(block->streams * width) * sizeof(float));
     if (n->shape.curve_channels) {
-        int64_t frame = block->start / n->shape.hop - work->first_curve;
-        if (frame >= work->curve_frames) frame = work->curve_frames - 1;
-        const int64_t row = block->first_stream * work->curve_frames + frame;
-        const float *curve = work->curves + (size_t)row * (size_t)n->shape.curve_channels;
         begin(&product, &n->curve, NULL, PLAIN);
-        for (int32_t s = 0; s < block->streams; s++, curve += work->curve_frames * n->shape.curve_channels) {
+        for (int32_t s = 0; s < block->streams; s++) {
             float *c = block->condition + (size_t)s * (size_t)width;
-            add_row(&product, c, c, curve);
+            add_row(&product, c, c, curve_of(block, s));
         }
         multiply_floats(&product);
     }
@@ -47,12 +58,13 @@ static void embed(Block *block, int64_t step) {
         const int32_t stream = block->first_stream + s;
         const uint16_t *known = work->known ? work->known + (int64_t)stream * work->steps + step : NULL;
         for (int32_t t = 0; t < block->frames[0]; t++) {
-            uint16_t rows[1 + 2 * MAX_PREDICTORS];
+            uint16_t rows[1 + 2 * (MAX_PREDICTORS + 1)];
             const uint16_t token = t ? known[t - 1] : work->last[stream];
-            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, rows);
+            const float *curve = n->predictors.envelope && t == 0 && turns(block) ? curve_of(block, s) : NULL;
+            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, rows);
             float *x = stream_row(block, 0, s, t);
             copy(x, n->embedding + (size_t)rows[0] * (size_t)padded, padded);
-            for (int32_t i = 1; i <= 2 * n->predictors.count; i++) {
+            for (int32_t i = 1; i <= 2 * predictor_count(&n->predictors); i++) {
                 const float *row = n->embedding + (size_t)rows[i] * (size_t)padded;
                 for (int32_t c = 0; c < padded; c += LANES) store(x + c, load(x + c) + load(row + c));
             }

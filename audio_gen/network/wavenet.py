@@ -101,7 +101,7 @@ class Network(nn.Module):
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.input_rows, shape.channels[0])
-        self._predictors = Predictors(shape) if shape.predictors else None
+        self._predictors = Predictors(shape) if shape.predictor_count else None
         self.labels = nn.ModuleDict()
         for name, values in shape.labels.items():
             # Past ModuleDict's own check, which refuses the names of its methods ("type", "values") as keys.
@@ -133,7 +133,7 @@ class Network(nn.Module):
         with torch.no_grad():
             width = self.shape.channels[0]
             blocks = [_amplitude_columns(self.shape.levels, width)]
-            for _ in self.shape.predictors:
+            for _ in range(self.shape.predictor_count):
                 blocks += [_amplitude_columns(self.shape.levels, width), 0.5 * _waves(SPREADS, width)]
             self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
             waves = _waves(self.shape.levels, self.shape.head_channels)
@@ -166,13 +166,20 @@ class Network(nn.Module):
             return None
         return torch.from_numpy(self._predictors.start(batch)).to(self.embedding.weight.device)
 
-    def hear(self, tokens: Tensor, state: NetworkState) -> tuple[Tensor, Tensor | None]:
+    def hear(
+        self, tokens: Tensor, state: NetworkState, curves: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Rows of the embedding to add up (batch, time, codes) after each of `tokens` (batch, time), and what the
-        predictors remember then."""
+        predictors remember then. `curves` as in `forward`; none are zeros."""
         if self._predictors is None:
             return tokens[..., None], None
         memory = _known(state.predictors).cpu().numpy().copy()
-        rows = self._predictors.hear(memory, state.position, tokens.cpu().numpy())
+        frames = None
+        if self.shape.envelope:
+            if curves is None:
+                curves = torch.zeros(len(tokens), 1, self.shape.curve_channels)
+            frames = curves.float().cpu().numpy()
+        rows = self._predictors.hear(memory, state.position, tokens.cpu().numpy(), frames)
         return (
             torch.from_numpy(rows.astype(np.int64)).to(tokens.device),
             torch.from_numpy(memory).to(tokens.device),
@@ -217,7 +224,7 @@ class Network(nn.Module):
         position, ended = state.position, state.position + time
 
         # Down: the input of every tier, each pooled from the faster one.
-        rows, predictors = self.hear(tokens, state)
+        rows, predictors = self.hear(tokens, state, curves)
         inputs = [self.embedding(rows.transpose(0, 1)).sum(-2)]
         pending: list[Tensor | None] = [None]
         for tier, before in zip(self.stack[1:], state.tiers[1:], strict=True):

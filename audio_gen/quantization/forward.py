@@ -32,7 +32,7 @@ def forward(
     before = np.full_like(tokens[:, :1], shape.levels // 2)
     heard = np.concatenate([before, tokens[:, :-1]], axis=1)
     predictors = Predictors(shape)
-    codes = predictors.hear(predictors.start(len(heard)), 0, heard)
+    codes = predictors.hear(predictors.start(len(heard)), 0, heard, curves)
     inputs = [tensors["embedding.weight"][codes].sum(axis=2)]
     for k, pool in enumerate(shape.pool, start=1):
         faster = look(f"tiers.{k}.down.input", inputs[-1])

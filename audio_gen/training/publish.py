@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter
 from audio_gen.checkpoint import Checkpoint
+from audio_gen.curves import curve_channels
 from audio_gen.data.store import Store
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     """The network a recipe describes, for the labels and curves the store holds."""
     settings = recipe.network
+    envelope: tuple[int, ...] = ()
+    if settings.envelope and store.curves[:1] == ["mel"] and not store.codec.pre_emphasis:
+        bands = store.curve_channels - curve_channels(store.curves[1:], 0)
+        envelope = (settings.envelope, bands, store.sample_rate)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
@@ -44,6 +49,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         curve_channels=store.curve_channels,
         hop=store.hop,
         predictors=tuple(settings.predictors),
+        envelope=envelope,
     )
 
 
