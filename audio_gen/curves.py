@@ -60,6 +60,11 @@ def unscale_decibels(value: ArrayLike) -> Floats:
     return ((np.asarray(value) - 1.0) * 40.0).astype(np.float32)
 
 
+def soften(values: Floats, decibels: float) -> Floats:
+    """Curves of decibels, as they are when the sound is softer by so many; the floor stays."""
+    return np.maximum(values - np.float32(decibels / 40.0), np.float32(FLOOR / 40.0 + 1.0))
+
+
 def scale_pitch(hertz: ArrayLike) -> Floats:
     """Network's two values (..., 2) of a pitch in Hz; 0 or NaN is no pitch.
 

@@ -319,9 +319,10 @@ class Recipe(Settings):
                 f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
                 "crops begin on curve frames"
             )
-        if self.train.gain_range and self.controls.curves:
+        if self.train.gain_range and not set(self.controls.curves) <= {*SKETCHABLE}:
             raise ValueError(
-                "train.gain_range makes walks softer than their curves say; with controls.curves leave it 0"
+                "train.gain_range makes walks softer, which curves of "
+                f"{' and '.join(SKETCHABLE)} can follow; controls.curves is {self.controls.curves}"
             )
         if self.sketch is not None and not can_sketch(self.controls.curves):
             raise ValueError(

@@ -69,6 +69,18 @@ def test_what_lies_longer_ago_than_the_formula_says_is_forgotten(order):
         assert np.array_equal(late[field:], whole[begin + field :])
 
 
+def test_an_envelope_forgets_as_the_formula_says():
+    shape = NetworkShape(256, (1,), (8,), curve_channels=20, hop=64, envelope=(16, 20, 8000))
+    predictors, tokens, curves = Predictors(shape), music(256, 1200), vowels(20, 20)
+    field = 16 + REFIT - 1  # samples before the newest one
+    assert shape.receptive_field == 2 + field
+    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0]
+    for begin in (700, 704, 731):
+        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0]
+        assert np.array_equal(late[field:], whole[begin + field :])
+        assert not np.array_equal(late[: field // 2], whole[begin : begin + field // 2])
+
+
 def vowels(frames: int, bands: int, seed: int = 3) -> np.ndarray:
     """(1, frames, bands) of a mel curve with a peak that wanders, from the floor to full scale."""
     generator = np.random.default_rng(seed)

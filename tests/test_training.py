@@ -20,6 +20,7 @@ from toys import RATE, TONES, learn, outcome, toy_recipe, toy_store, write_tones
 
 from audio_gen.audio import read
 from audio_gen.checkpoint import load_checkpoint
+from audio_gen.curves import extract_curves
 from audio_gen.data.batches import Batch, Readers
 from audio_gen.data.store import Store
 from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, RecipeError, SettingError
@@ -770,6 +771,24 @@ def test_augmented_walks_differ_from_the_clip_by_polarity_and_gain_alone(tmp_pat
     assert 0.3 < flipped / len(gains) < 0.7
     assert min(gains) > 10.0 ** (-12.5 / 20.0) and max(gains) < 1.02
     assert 0.3 < np.mean(np.array(gains) > 0.98) < 0.7, "half of the walks keep their gain"
+
+
+def test_the_curves_of_softer_walks_are_softer(tmp_path: Path) -> None:
+    """What a walk is heard with is what its own sound would be measured with."""
+    write_tones(tmp_path / "in")
+    recipe = toy_recipe(tmp_path / "in", controls={"curves": ["loudness"], "hop": 16})
+    store = toy_store(recipe, tmp_path / "store")
+    settings = TrainSettings(steps=1, batch_size=4, crop=96, walk=2, gain_range=12.0)
+    varied, softened = Readers(store, settings), 0
+    for _ in range(60):
+        batch = varied.next()
+        assert batch.curves is not None
+        for row in np.flatnonzero(batch.real.all(1)):
+            wave = store.codec.decode(batch.targets[row])
+            measured = extract_curves(wave, RATE, ["loudness"], 16)
+            assert np.abs(measured - batch.curves[row])[1:-1].max() < 0.3 / 40.0
+            softened += batch.curves[row][2] < 0.75
+    assert softened > 20
 
 
 def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop() -> None:

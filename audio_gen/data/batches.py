@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
 from audio_gen.controls import label_indices
+from audio_gen.curves import soften
 from audio_gen.data.store import Clip, Store
 from audio_gen.settings import TrainSettings
 
@@ -94,6 +95,8 @@ class Readers:
             labels[row] = self._labels[reader.clip] * self._shown(row, reader)
             if curves is not None:
                 self._fill(curves[row], clip, start)
+                if self._settings.gain_range:
+                    curves[row] = soften(curves[row], self._softer(row, reader))
             if self._settings.input_noise:
                 self._disturb(heard[row, :-1], inputs[row], row, reader)
             reader.position += crop
@@ -130,9 +133,7 @@ class Readers:
         """The tokens at this walk's gain and polarity."""
         settings, coins = self._settings, self._coins(row, reader)
         flip = settings.flip and coins[4] < 0.5
-        softer = (
-            max(0.0, 2.0 * coins[5] - 1.0) * settings.gain_range
-        )  # decibels; half of the walks stay as they are
+        softer = self._softer(row, reader)
         if not flip and not softer:
             return tokens
         gain = (-1.0 if flip else 1.0) * 10.0 ** (-softer / 20.0)
@@ -141,6 +142,10 @@ class Readers:
         table = codec.encode(gain * codec.decode(np.arange(codec.levels)))
         varied: NDArray[np.uint16] = table[tokens]
         return varied
+
+    def _softer(self, row: int, reader: Reader) -> float:
+        """Decibels by which this walk is heard softer; half of the walks stay as they are."""
+        return max(0.0, 2.0 * float(self._coins(row, reader)[5]) - 1.0) * self._settings.gain_range
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
         """Uniform numbers of this walk: which clip, where, from its start, noise, polarity, gain, labels."""
