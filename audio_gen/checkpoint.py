@@ -62,6 +62,15 @@ class Checkpoint:
         return dict(self.quantization.get("bits", {}))
 
     @property
+    def sketch_bits(self) -> float | None:
+        """Bits per sample of audio that the sketch needs for the curves. Together with those of the samples given the
+        curves it is an upper bound of what the model needs for the audio. None without a sketch that was scored."""
+        bits = self.sketch.card.get("bits_per_sample") if self.sketch is not None else None
+        if self.sketch is None or bits is None:
+            return None
+        return float(bits) * self.sketch.shape.pool[0] / self.shape.hop
+
+    @property
     def scales_hash(self) -> str:
         """Hex digest of what determines the sound in int8 beside `hash`; empty without scales."""
         return _digest(self.scales) if self.scales else ""

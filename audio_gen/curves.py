@@ -62,7 +62,8 @@ def unscale_decibels(value: ArrayLike) -> Floats:
 
 def soften(values: Floats, decibels: float) -> Floats:
     """Curves of decibels, as they are when the sound is softer by so many; the floor stays."""
-    return np.maximum(values - np.float32(decibels / 40.0), np.float32(FLOOR / 40.0 + 1.0))
+    softer: Floats = np.maximum(values - np.float32(decibels / 40.0), np.float32(FLOOR / 40.0 + 1.0))
+    return softer
 
 
 def scale_pitch(hertz: ArrayLike) -> Floats:

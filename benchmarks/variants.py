@@ -2,7 +2,7 @@
 
 A file of variants names recipes, a budget, seeds, and per variant the settings it overrides:
 
-    recipes = ["recipes/digits.toml"]
+    recipes = ["recipes/digits-samples.toml"]
     sources = ["digits"]                 # recordings of each recipe, below the folder given by --data
     budget = ["train.minutes=10"]        # for every training: by minutes, or by steps
     seeds = [0, 1]

@@ -137,6 +137,8 @@ def _attach(path: Path, sketch: "Checkpoint") -> None:
     if checkpoint.sketch is None or checkpoint.sketch.hash != sketch.hash:
         attached = replace(checkpoint, sketch=sketch)
         card = {**checkpoint.card, "parameters": attached.parameters}
+        if attached.sketch_bits is not None:
+            card["bits_of_sketch"] = round(attached.sketch_bits, 4)
         save_checkpoint(path, replace(attached, card=card))
 
 

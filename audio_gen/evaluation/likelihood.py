@@ -94,7 +94,7 @@ def score(
     tasks = _tasks(material.items, lengths, rate, calibrate)
     costs = _score(model, material.store, tasks, threads, tell)
     tallies = [cost.tally for cost in costs if cost.tally is not None]
-    yardstick, notes = None, list(material.notes)
+    yardstick, notes = None, [*material.notes, *_curve_notes(model)]
     if baselines:
         tell(0, 0, "fitting baselines")
         whole = all(task.samples == task.item.samples for task in tasks) and len(tasks) == len(lengths)
@@ -259,6 +259,21 @@ def _measure(
         found = fit_baselines(training_pieces(store, end_seconds), judged, store)
     bits = math.fsum(cost.judged for cost in costs) / samples
     return Yardstick(tuple(found), bits, samples, fitted_on)
+
+
+def _curve_notes(model: Model) -> Iterator[str]:
+    """What a model that is told curves has been told."""
+    if not model.checkpoint.shape.curve_channels:
+        return
+    told = f"the model is told the curves ({', '.join(model.checkpoint.curves)}) of what it scores"
+    more = model.checkpoint.sketch_bits
+    if more is None:
+        yield f"{told}; the baselines are not."
+    else:
+        yield (
+            f"{told}; the baselines are not. Its sketch needed {more:.4f} bits per sample for held-out curves; the "
+            "sum is the most that the model needs for the audio alone."
+        )
 
 
 def _yardstick_notes(material: Material, yardstick: Yardstick) -> Iterator[str]:

@@ -120,6 +120,8 @@ def with_results(
         "date": datetime.now(UTC).date().isoformat(),
         "version": __version__,
     }
+    if checkpoint.sketch_bits is not None:
+        results["bits_of_sketch"] = round(checkpoint.sketch_bits, 4)
     return replace(checkpoint, card={**checkpoint.card, **results})
 
 
