@@ -256,7 +256,7 @@ class GenerateSettings(Settings):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     min_p: float = Field(0.0, ge=0.0, le=1.0)
-    sketch_temperature: float = Field(1.0, ge=0.0, le=10.0)
+    sketch_temperature: float = Field(0.8, ge=0.0, le=10.0)
     guidance: float = Field(0.5, ge=0.0, le=10.0)
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""

@@ -24,6 +24,8 @@ from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
 from audio_gen.engine import Engine
 from audio_gen.errors import CheckpointError, DataError, RecipeError, SettingError
+from audio_gen.evaluation.clips import make
+from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler import Draw, load
 from audio_gen.sampler.coins import coins
@@ -262,6 +264,23 @@ def test_a_trained_sketch_plays(trained: Path) -> None:
     told = call("info", trained).text
     assert "sketch" in told
     assert {path.name for path in (trained / "previews").iterdir()}
+
+
+def test_what_is_judged_is_drawn_by_the_sketch(trained: Path) -> None:
+    """Not said again after the held-out recordings, as it is in models without a sketch."""
+    model, store = load(trained), Store(trained / "store")
+    excerpts = [Excerpt(clip, 0, clip.length, clip.labels) for clip in store.clips("valid")[:2]]
+    made = make(model, store, excerpts, 2, 7, Draw(), lambda done, total: None)
+    for clip in made:
+        seconds = len(clip.waveform) / RATE
+        alone = model.generate(seconds, labels=clip.excerpt.labels, seed=7, stream=clip.stream)
+        assert np.array_equal(clip.waveform, alone)
+
+
+def test_a_report_says_what_the_model_was_told(trained: Path) -> None:
+    called = call("evaluate", trained, trained, "--only", "likelihood", "--no-baselines")
+    assert called.code == 0, called.errors
+    assert "told the curves (mel)" in called.text and "sketch needed" in called.text
 
 
 def test_a_sketch_trained_later_is_put_beside_the_model(trained: Path, tmp_path: Path) -> None:

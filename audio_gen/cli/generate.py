@@ -78,7 +78,7 @@ def generate(
     ] = 0.0,
     sketch_temperature: Annotated[
         float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
-    ] = 1.0,
+    ] = 0.8,
     guidance: Annotated[
         float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")
     ] = 0.5,

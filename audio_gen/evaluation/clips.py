@@ -1,4 +1,5 @@
-"""Generated clips to judge: for each held-out excerpt in turn, one with the same labels and curves.
+"""Generated clips to judge: for each held-out excerpt in turn, one with the same labels; and with the same curves, if
+the model follows curves and has no sketch to draw them itself.
 
 Clip i plays stream i of the seed, so that the clips of a number, a seed and a draw are always the same. A model
 that learned how its clips end plays until it has fallen silent, or for half as long again as the longest real ones;
@@ -112,8 +113,9 @@ def _play(
 def _curves(
     model: Model, store: Store, excerpts: Sequence[Excerpt], lengths: Sequence[int]
 ) -> NDArray[np.float32] | None:
-    """Curves (rows, frames, channels) of the excerpts and of what leads to them; the last frame is held."""
-    if not model.checkpoint.shape.curve_channels:
+    """Curves (rows, frames, channels) of the excerpts and of what leads to them, the last frame held; None for a model
+    that follows none, or draws its own."""
+    if not model.checkpoint.shape.curve_channels or model.sketch is not None:
         return None
     hop, rows = store.hop, []
     frames = -(-max(lengths) // hop) + 1

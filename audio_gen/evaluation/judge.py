@@ -328,8 +328,9 @@ class _Listening:
         )  # fmt: skip
 
     def _long_curves(self) -> NDArray[np.float32] | None:
-        """Curves (frames, channels) of held-out clips, one after another, as long as a run."""
-        if not self._model.checkpoint.shape.curve_channels:
+        """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that
+        follows none, or draws its own."""
+        if not self._model.checkpoint.shape.curve_channels or self._model.sketch is not None:
             return None
         wanted = math.ceil(self._settings.long_seconds * self._model.sample_rate / self._store.hop)
         parts: list[NDArray[np.float32]] = []

@@ -10,7 +10,8 @@ from audio_gen.errors import SettingError
 
 @dataclass(frozen=True)
 class Draw:
-    """How boldly to draw. The defaults draw from the model's own distribution. Raises SettingError."""
+    """How boldly to draw. The defaults draw samples from the model's own distribution, and sketches from one that is
+    a little calmer and nearer to its labels. Raises SettingError."""
 
     temperature: float = 1.0
     """Divides the logits: below 1 calmer, above 1 wilder, 0 always the likeliest token. From 0 to 10."""
@@ -20,7 +21,7 @@ class Draw:
     """Draw from the likeliest tokens that together hold this probability (nucleus; Holtzman et al. 2020)."""
     min_p: float = 0.0
     """Drop tokens below this share of the likeliest one's probability."""
-    sketch_temperature: float = 1.0
+    sketch_temperature: float = 0.8
     """The temperature of a model's sketch, where it has one."""
     guidance: float = 0.5
     """How far a sketch is pushed towards its labels, beyond what was learned: 0 to 10. Classifier-free guidance (Ho

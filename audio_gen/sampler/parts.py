@@ -51,7 +51,7 @@ def parts_of(
     top_k: Each[int] = 0,
     top_p: Each[float] = 1.0,
     min_p: Each[float] = 0.0,
-    sketch_temperature: Each[float] = 1.0,
+    sketch_temperature: Each[float] = 0.8,
     guidance: Each[float] = 0.5,
 ) -> list[Part]:
     """One part per clip. Raises SettingError for settings out of range and lists of different lengths.
