@@ -72,7 +72,7 @@ class Arithmetic:
         """(time, levels): [t] predict tokens[t]."""
         shape, w = self.shape, self.w
         inputs = np.concatenate([[shape.levels // 2], tokens[:-1]]).astype(int)
-        x = [heard(shape, inputs, w["embedding.weight"])]
+        x = [heard(shape, inputs, w["embedding.weight"], curves)]
         for k, pool in enumerate(shape.pool, start=1):
             frames, name = len(x[-1]) // pool, f"tiers.{k}.down"
             y = np.repeat(w[f"{name}.bias"][None], frames, 0)

@@ -28,6 +28,7 @@ VERBS = [
     "prepare",
     "train",
     "generate",
+    "vocode",
     "evaluate",
     "quantize",
     "batch",

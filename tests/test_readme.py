@@ -42,6 +42,7 @@ def desk(tmp_path_factory) -> Path:
         path = folder / "recordings" / "oh" / f"{name}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, hit, 16_000)
+    soundfile.write(folder / "word.wav", hit, 16_000)
     return folder
 
 
