@@ -17,6 +17,7 @@ from command_line import call
 from networks import network_settings, random_tensors
 from toys import RATE, toy_recipe, write_tones
 
+from audio_gen.audio import read
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.data.prepare import prepare
@@ -226,8 +227,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a toy recipe, through the command line."""
     folder = tmp_path_factory.mktemp("trained")
     write_tones(folder / "recordings")
-    (folder / "toy.toml").write_text(toml(sketched(folder / "recordings")))
-    called = call("train", folder / "toy.toml", "--run", folder / "run", "--threads", "1", "--device", "cpu")
+    (folder / "toy.toml").write_text(
+        toml(sketched(folder / "recordings"))
+        + '\n[[generate]]\nname = "tones"\nclips = 1\nseconds = 0.1\nlabels = { tone = "*" }\nguidance = 1.0\n'
+    )
+    called = call("run", folder / "toy.toml", "--run", folder / "run", "--threads", "1", "--device", "cpu")
     assert called.code == 0, called.errors
     assert "training toy-sketch" in called.errors
     return folder / "run"
@@ -281,6 +285,15 @@ def test_a_report_says_what_the_model_was_told(trained: Path) -> None:
     called = call("evaluate", trained, trained, "--only", "likelihood", "--no-baselines")
     assert called.code == 0, called.errors
     assert "told the curves (mel)" in called.text and "sketch needed" in called.text
+
+
+def test_a_batch_is_drawn_and_its_page_says_how(trained: Path) -> None:
+    model = load(trained)
+    for tone in ("high", "low"):
+        clip = read(trained / "clips" / "tones" / f"{tone}-t1.0-000.wav")
+        made = model.generate(0.1, labels={"tone": tone}, guidance=1.0)
+        assert np.abs(clip - made).max() < 1e-4  # 16 bits
+    assert "sketch at 0.8, guidance 1" in (trained / "page" / "index.html").read_text()
 
 
 def test_a_sketch_trained_later_is_put_beside_the_model(trained: Path, tmp_path: Path) -> None:

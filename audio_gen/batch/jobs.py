@@ -47,7 +47,7 @@ def expand(tables: Sequence[GenerateSettings], model: Model) -> list[Job]:
     model_hash = model.checkpoint.hash
     for table in tables:
         where = f"[[generate]] {table.name}"
-        if model.checkpoint.shape.curve_channels:
+        if model.checkpoint.shape.curve_channels and model.sketch is None:
             raise ControlError(f"{where}: {model.name} needs curves, which a batch cannot give; use generate")
         for labels, draw, stream in _combinations(table, model.labels, where):
             take = Take(
