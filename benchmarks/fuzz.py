@@ -37,8 +37,12 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
     pool = many(2, 5, tiers - 1)
     label_values = many(1, 4, int(random.integers(0, 3)))
     curves = int(random.choice([0, random.integers(1, 9)]))
+    predictors = tuple(8 * order for order in many(1, 16, int(random.integers(0, 5))))
+    envelope = (8 * int(random.integers(1, 9)), curves, 8000) if curves > 1 and random.random() < 0.5 else ()
+    # Predictors know the amplitudes of a waveform's tokens alone; other networks may have any number of levels.
+    levels = int(random.choice([256, 512, 1024] if predictors or envelope else [32, 64, 256, 512, 1024]))
     return NetworkShape(
-        levels=int(random.choice([32, 256, 512, 1024])),
+        levels=levels,
         layers=many(1, 4),
         channels=many(1, 150),
         pool=pool,
@@ -50,10 +54,8 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
         labels={f"label{i}": tuple(map(str, range(count))) for i, count in enumerate(label_values)},
         curve_channels=curves,
         hop=int(np.prod(pool)) * int(random.integers(1, 9)),
-        predictors=tuple(8 * order for order in many(1, 16, int(random.integers(0, 5)))),
-        envelope=(8 * int(random.integers(1, 9)), curves, 8000)
-        if curves > 1 and random.random() < 0.5
-        else (),
+        predictors=predictors,
+        envelope=envelope,
     )
 
 
@@ -116,6 +118,9 @@ def play(one: Engine, seed: int) -> list[bytes]:
             scores = np.zeros(coins.shape, np.float32)
             made.append(one.sample(state, coins, draws, curves, log_probabilities=scores).tobytes())
             made.append(known_bits(scores))
+            if streams % 2 == 0:
+                pairs = [float(random.choice([0.0, 0.5, 9.0]))] * (streams // 2)
+                made.append(one.sample(state, coins, draws, curves, guidance=pairs).tobytes())
     return made
 
 

@@ -11,6 +11,7 @@ from reference_network import reference_logits
 from audio_gen import bundled, load
 from audio_gen.engine import Engine
 from audio_gen.sampler.coins import coins
+from audio_gen.sampler.parts import parts_of
 
 TIERS = [([5], [24], []), ([3, 3], [16, 36], [2]), ([2, 2, 2], [12, 16, 40], [2, 3])]
 STREAMS = [1, 2, 9]
@@ -61,21 +62,30 @@ def test_batches_of_floats_leave_the_bits(isa, streams):
         assert np.array_equal(alone[0], drawn[row])
 
 
-def test_the_bundled_model_draws_what_the_network_draws():
+@pytest.mark.parametrize("name", bundled())
+def test_the_bundled_model_draws_what_the_network_draws(name):
     """Free-running for more than 20,000 samples, in chunks of any size: each token is the one that its coin draws from
     the logits that the PyTorch network, in float64, gives to the tokens before it."""
     torch = pytest.importorskip("torch")
     from audio_gen.network import Network
 
-    checkpoint = load(bundled()[0], precision="fp32").checkpoint
-    shape, time = checkpoint.shape, 20_480
+    model, time = load(name, precision="fp32"), 20_480
+    checkpoint, shape, curves = model.checkpoint, model.checkpoint.shape, None
+    if model.sketch is not None:
+        asked = parts_of(
+            model.sample_rate, 10.0, {label: values[0] for label, values in model.labels.items()}
+        )
+        curves = model.start(asked).sketching.frames(0, time // shape.hop - 5).copy()  # the last one is held
+        curves[:, len(curves[0]) // 2 :] = curves[:, : len(curves[0]) - len(curves[0]) // 2]  # said again
     engine = Engine(shape, checkpoint.tensors)
     labels = np.array([[1] * len(shape.labels)])
     tossed, made = coins(5, 0, 0, time)[None], []
     for chunk in (1, 7, 160, 4096):
         state, cuts = engine.start(labels), range(0, time, chunk)
         made.append(
-            np.concatenate([engine.sample(state, tossed[:, at : at + chunk], draw()) for at in cuts], axis=1)
+            np.concatenate(
+                [engine.sample(state, tossed[:, at : at + chunk], draw(), curves) for at in cuts], axis=1
+            )
         )
         assert np.array_equal(made[-1], made[0])
     tokens = made[0][0]
@@ -84,5 +94,6 @@ def test_the_bundled_model_draws_what_the_network_draws():
     network.load_state_dict({name: torch.as_tensor(tensor.astype(np.float64)) for name, tensor in weights})
     before = np.concatenate([[shape.levels // 2], tokens[:-1]]).astype(np.int64)
     with torch.no_grad():
-        logits = network(torch.as_tensor(before)[None], None, torch.as_tensor(labels), None)[0][0].numpy()
+        frames = None if curves is None else torch.as_tensor(curves).double()
+        logits = network(torch.as_tensor(before)[None], None, torch.as_tensor(labels), frames)[0][0].numpy()
     assert tokens.tolist() == [numpy_draw(logits[t], tossed[0, t], draw()) for t in range(time)]
