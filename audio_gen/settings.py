@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 
+PREDICTORS = (16, 32)
+
 
 class Settings(BaseModel):
     """Base of every table: unknown keys and loose types are refused, values never change once built."""
@@ -119,9 +121,10 @@ class NetworkSettings(Settings):
     condition_channels: int = Field(32, ge=1, le=1024)
     """Width of the vector that labels and curves are gathered into."""
 
-    predictors: list[int] = [16, 32]
+    predictors: list[int] | None = None
     """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
-    token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none."""
+    token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none.
+    Left out: PREDICTORS, and none where there is an envelope: they drift with what is played."""
     envelope: int = Field(16, multiple_of=8, ge=0, le=MAX_ENVELOPE)
     """Where the first of the curves is mel and the codec has no pre-emphasis: order of one more predictor, a multiple
     of 8, whose coefficients are those of the curve's spectral envelope. It keeps what is played to the curve, where
@@ -129,7 +132,9 @@ class NetworkSettings(Settings):
 
     @field_validator("predictors")
     @classmethod
-    def _orders(cls, orders: list[int]) -> list[int]:
+    def _orders(cls, orders: list[int] | None) -> list[int] | None:
+        if orders is None:
+            return None
         if len(orders) > MAX_PREDICTORS or any(order % 8 or not 8 <= order <= MAX_ORDER for order in orders):
             raise ValueError(
                 f"predictors must be up to {MAX_PREDICTORS} multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
@@ -309,8 +314,7 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
             )
-        envelope = self.network.envelope and self.controls.curves[:1] == ["mel"]
-        if (self.network.predictors or envelope) and self.train.crop % REFIT:
+        if (self.predictors or self.envelope) and self.train.crop % REFIT:
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors or .envelope"
             )
@@ -332,6 +336,19 @@ class Recipe(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")
         return self
+
+    @property
+    def envelope(self) -> int:
+        """Order of the predictor made from the mel curve; 0 where there is none to make it from."""
+        possible = self.controls.curves[:1] == ["mel"] and not self.codec.pre_emphasis
+        return self.network.envelope if possible else 0
+
+    @property
+    def predictors(self) -> tuple[int, ...]:
+        """Orders of the predictors fitted to what was heard."""
+        if self.network.predictors is not None:
+            return tuple(self.network.predictors)
+        return () if self.envelope else PREDICTORS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, every default spelled out; `build_recipe` takes it back."""

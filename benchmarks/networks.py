@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from audio_gen.engine import Engine
 from audio_gen.engine.pack import tensor_shapes
-from audio_gen.settings import NetworkSettings
+from audio_gen.settings import PREDICTORS, NetworkSettings
 from audio_gen.shape import NetworkShape
 
 DEFAULT = NetworkSettings()
@@ -23,7 +23,7 @@ NETWORKS = {
         tuple(DEFAULT.channels),
         tuple(DEFAULT.pool),
         head_channels=DEFAULT.head_channels,
-        predictors=tuple(DEFAULT.predictors),
+        predictors=PREDICTORS,
     ),
 }
 """Four classic shapes (one tier with skips), that of recipes/drums.toml with predictors, and a recipe's default."""

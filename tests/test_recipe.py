@@ -222,3 +222,28 @@ def test_an_overriding_source_starts_at_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert load_recipe(path).data.source == str(tmp_path / "recipes" / "sounds")
     assert load_recipe(path, ["data.source=sounds"]).data.source == str(tmp_path / "sounds")
+
+
+def test_predictors_that_drift_are_left_out_where_there_is_an_envelope() -> None:
+    def recipe(controls: dict[str, Any], network: dict[str, Any], codec: dict[str, Any]) -> Recipe:
+        tables = {
+            "name": "a",
+            "data": {"source": "."},
+            "controls": controls,
+            "network": network,
+            "codec": codec,
+        }
+        return build_recipe(tables)
+
+    mel, loudness = {"curves": ["mel", "loudness"]}, {"curves": ["loudness", "mel"]}
+    for controls, network, codec, envelope, predictors in [
+        ({}, {}, {}, 0, (16, 32)),
+        (mel, {}, {}, 16, ()),
+        (mel, {"envelope": 0}, {}, 0, (16, 32)),
+        (mel, {"envelope": 24, "predictors": [8]}, {}, 24, (8,)),
+        (mel, {}, {"pre_emphasis": 0.85}, 0, (16, 32)),
+        (loudness, {}, {}, 0, (16, 32)),
+        ({}, {"predictors": []}, {}, 0, ()),
+    ]:
+        found = recipe(controls, network, codec)
+        assert (found.envelope, found.predictors) == (envelope, predictors), (controls, network, codec)

@@ -32,9 +32,9 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     """The network a recipe describes, for the labels and curves the store holds."""
     settings = recipe.network
     envelope: tuple[int, ...] = ()
-    if settings.envelope and store.curves[:1] == ["mel"] and not store.codec.pre_emphasis:
+    if recipe.envelope and store.curves:
         bands = store.curve_channels - curve_channels(store.curves[1:], 0)
-        envelope = (settings.envelope, bands, store.sample_rate)
+        envelope = (recipe.envelope, bands, store.sample_rate)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
@@ -48,7 +48,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         labels={name: tuple(values) for name, values in store.labels.items()},
         curve_channels=store.curve_channels,
         hop=store.hop,
-        predictors=tuple(settings.predictors),
+        predictors=recipe.predictors,
         envelope=envelope,
     )
 
