@@ -248,7 +248,9 @@ class PlayerCurve:
 
     def __post_init__(self) -> None:
         if self.name == "mel":
-            raise ControlError("the curve 'mel' cannot be drawn by hand; take it from a recording")
+            raise ControlError(
+                "the curve 'mel' cannot be drawn by hand; `audio-gen vocode` takes it from a recording"
+            )
         _channels(self.name, 0)
         low, high = (FLOOR, 0.0) if self.name == "loudness" else PITCH_RANGE
         for value in self.values:

@@ -151,6 +151,11 @@ def test_settings_of_the_sketch_are_heard_and_given_curves_win(model: Model) -> 
     assert np.array_equal(model.generate(0.5, labels={"tone": "low"}, seed=3, curves=frames), clips[0])
 
 
+def test_a_model_without_a_sketch_has_none_to_steer() -> None:
+    called = call("generate", "drums", "--guidance", "2", "-o", "never.wav")
+    assert called.code == 2 and "has no sketch" in called.errors and not Path("never.wav").exists()
+
+
 def test_memory_of_a_long_stream_is_that_of_a_short_one(model: Model) -> None:
     voices = model.start(parts_of(RATE, 100.0))
     for _ in range(20):

@@ -17,6 +17,7 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
+from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
@@ -223,6 +224,13 @@ class Model:
                 )
         rows = len(parts)
         indices = np.stack([label_indices(part.labels, self.labels) for part in parts]).reshape(rows, -1)
+        usual = Draw()
+        for part in parts if self.sketch is None else ():
+            if (part.draw.sketch_temperature, part.draw.guidance) != (
+                usual.sketch_temperature,
+                usual.guidance,
+            ):
+                raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
         if curves is None and self.sketch is not None:
             sketching = Sketching.begin(self.sketch, parts)
