@@ -48,19 +48,24 @@ def measure(checkpoint: Checkpoint, waveform: ArrayLike, decibels: float | None 
 
 
 def save_features(path: Path, checkpoint: Checkpoint, curves: Curves, force: bool = False) -> None:
-    """Write `curves` with how they were measured. Raises OutputError."""
-    if path.suffix != ".npz":
-        raise SettingError(f"{path}: curves are kept in .npz files")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists; use --force to overwrite it")
+    """Write `curves` with how they were measured. Raises OutputError, SettingError."""
+    check_target(path, force)
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, curves=curves, **_settings(checkpoint))
+            np.savez(file, curves=curves, **_settings(checkpoint))
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def check_target(path: Path, force: bool) -> None:
+    """Raises OutputError or SettingError if `save_features` would not write to `path`."""
+    if path.suffix != ".npz":
+        raise SettingError(f"{path}: curves are kept in .npz files")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists; use --force to overwrite it")
 
 
 def load_features(path: Path, checkpoint: Checkpoint) -> Curves:
@@ -92,7 +97,7 @@ def load_features(path: Path, checkpoint: Checkpoint) -> Curves:
     return curves.astype(np.float32)
 
 
-def _settings(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "names": np.array(checkpoint.curves),
         "sample_rate": np.array(checkpoint.sample_rate),

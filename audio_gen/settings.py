@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
-from audio_gen.sketch import SKETCHABLE, can_sketch
+from audio_gen.sketch import GUIDANCE, SKETCHABLE, TEMPERATURE, can_sketch
 
 PREDICTORS = (16, 32)
 
@@ -261,8 +261,8 @@ class GenerateSettings(Settings):
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     min_p: float = Field(0.0, ge=0.0, le=1.0)
-    sketch_temperature: float = Field(0.8, ge=0.0, le=10.0)
-    guidance: float = Field(0.5, ge=0.0, le=10.0)
+    sketch_temperature: float = Field(TEMPERATURE, ge=0.0, le=10.0)
+    guidance: float = Field(GUIDANCE, ge=0.0, le=10.0)
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str = "{labels}-t{temperature}-{index:03}.wav"

@@ -21,6 +21,9 @@ LEVELS = 64
 LOWEST = -1.0
 STEP = 0.0375
 """Of a curve's scale between two tokens: 1.5 dB, from -80 to 14.5 dB."""
+TEMPERATURE = 0.8
+GUIDANCE = 0.5
+"""What a sketch is drawn with unless told otherwise: on digits the settings that were heard right most often."""
 SKETCHABLE = ("loudness", "mel")
 """Curves in decibels, which this codec is for."""
 

@@ -316,6 +316,28 @@ def test_a_sketch_trained_later_is_put_beside_the_model(trained: Path, tmp_path:
     assert found.hash == before.hash
 
 
+def test_a_sketch_can_be_trained_where_nothing_is_held_out(tmp_path: Path) -> None:
+    tables = sketched(write_tones(tmp_path / "recordings", clips=4), steps=2)
+    tables["train"]["steps"] = 2
+    tables["data"] |= {"valid_where": {}, "valid_fraction": 0.0}
+    (tmp_path / "toy.toml").write_text(toml(tables))
+    called = call(
+        "train", tmp_path / "toy.toml", "--run", tmp_path / "run", "--threads", "1", "--device", "cpu"
+    )
+    assert called.code == 0, called.errors
+    assert load(tmp_path / "run").sketch is not None
+
+
+def test_the_command_line_draws_like_the_library() -> None:
+    import inspect
+
+    from audio_gen.cli import evaluate, generate
+
+    for verb in (generate.generate, evaluate.evaluate):
+        usual = {name: value.default for name, value in inspect.signature(verb).parameters.items()}
+        assert {name: usual[name] for name in vars(Draw())} == vars(Draw())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

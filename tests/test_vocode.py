@@ -87,8 +87,9 @@ def test_it_never_overwrites(model: Path, recording: Path, tmp_path: Path) -> No
     called = call("vocode", recording, "--model", model, "-o", recording, "--force")
     assert called.code == 1 and "the recording itself" in called.errors and recording.read_bytes() == before
     (tmp_path / "there.wav").write_bytes(b"mine")
-    called = call("vocode", recording, "--model", model, "-o", tmp_path / "there.wav")
-    assert called.code == 1 and "exists" in called.errors
+    kept = tmp_path / "kept.npz"
+    called = call("vocode", recording, "--model", model, "-o", tmp_path / "there.wav", "--save", kept)
+    assert called.code == 1 and "exists" in called.errors and not kept.exists()
 
 
 def test_a_model_without_curves_cannot(recording: Path, tmp_path: Path) -> None:

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audio_gen.cli.options import Force, ModelName, Precision, PrecisionName, Quiet, need
+from audio_gen.cli.options import (
+    Force,
+    Guidance,
+    MinP,
+    ModelName,
+    Precision,
+    PrecisionName,
+    Quiet,
+    SketchTemperature,
+    Temperature,
+    TopK,
+    TopP,
+    need,
+)
 from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError
 
@@ -47,20 +60,12 @@ def evaluate(
     ] = None,
     clips: Annotated[int, typer.Option(help="Clips to generate, of all labels in turn.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the clips; equal seeds, equal report.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 to 10: below 1 calmer, above 1 wilder.")] = 1.0,
-    top_k: Annotated[int, typer.Option(help="Draw from the k likeliest values only; 0: from all.")] = 0,
-    top_p: Annotated[
-        float, typer.Option(help="Draw from the likeliest values that hold this probability, 0 to 1.")
-    ] = 1.0,
-    min_p: Annotated[
-        float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")
-    ] = 0.0,
-    sketch_temperature: Annotated[
-        float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
-    ] = 0.8,
-    guidance: Annotated[
-        float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")
-    ] = 0.5,
+    temperature: Temperature = 1.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    min_p: MinP = 0.0,
+    sketch_temperature: SketchTemperature = 0.8,
+    guidance: Guidance = 0.5,
     long_runs: Annotated[int, typer.Option(help="Long runs to play.")] = 3,
     long_seconds: Annotated[float, typer.Option(help="Length of each long run, seconds.")] = 60.0,
     split: Annotated[

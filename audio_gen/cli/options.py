@@ -65,6 +65,17 @@ Precision = Annotated[
     ),
 ]
 
+Temperature = Annotated[float, typer.Option(help="0 to 10: below 1 calmer, above 1 wilder.")]
+TopK = Annotated[int, typer.Option(help="Draw from the k likeliest values only; 0: from all.")]
+TopP = Annotated[
+    float, typer.Option(help="Draw from the likeliest values that hold this probability, 0 to 1.")
+]
+MinP = Annotated[float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")]
+SketchTemperature = Annotated[
+    float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
+]
+Guidance = Annotated[float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")]
+
 
 def parse_labels(given: Iterable[str]) -> dict[str, str]:
     """{"drum": "kick"} from ["drum=kick"]. Raises SettingError."""

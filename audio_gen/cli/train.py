@@ -124,8 +124,9 @@ def train_run(
         )
     learned |= _learn(training, baselines, quiet)
     if sketch is not None:
-        for name in ("model.safetensors", "best.safetensors"):
-            _attach(folder / name, sketch)
+        for path in (folder / "model.safetensors", folder / "best.safetensors"):
+            if path.exists():  # nothing is the best where nothing is held out
+                _attach(path, sketch)
     return learned
 
 

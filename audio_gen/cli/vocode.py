@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audio_gen.cli.options import Force, Precision, PrecisionName, Quiet, parse_labels
+from audio_gen.cli.options import Force, Precision, PrecisionName, Quiet, Temperature, parse_labels
 from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError
 
@@ -48,7 +48,7 @@ def vocode(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 to 10: below 1 calmer, above 1 wilder.")] = 1.0,
+    temperature: Temperature = 1.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a file that a stopped run has left.")
     ] = False,
@@ -63,7 +63,7 @@ def vocode(
     import time
 
     from audio_gen.audio import read
-    from audio_gen.features import ARRAYS, load_features, measure, save_features
+    from audio_gen.features import ARRAYS, check_target, load_features, measure, save_features
     from audio_gen.sampler import Draw, load
     from audio_gen.sampler.render import render
     from audio_gen.sampler.take import Take
@@ -81,7 +81,7 @@ def vocode(
     if source.exists() and target.exists() and target.samefile(source):
         raise OutputError(f"{target}: is the recording itself; give another file with -o")
     if save is not None:
-        save_features(save, loaded.checkpoint, curves, force)
+        check_target(save, force)
     digest = blake2b(curves.tobytes(), digest_size=8).hexdigest()
     take = Take(
         loaded.name, loaded.checkpoint.hash, seconds, parse_labels(label or []), seed, 0, Draw(temperature),
@@ -96,7 +96,16 @@ def vocode(
             done = made / rate / seconds
             live.show(done, f"{made / rate:.1f} s of {seconds:.1f} s", None)
 
-        render(loaded, [take], [target], curves=curves, force=force, resume=resume, progress=show)
+        try:
+            render(loaded, [take], [target], curves=curves, force=force, resume=resume, progress=show)
+        except KeyboardInterrupt:
+            live.say(
+                f"stopped after {made / rate:.1f} s of new audio; the same command with --resume continues"
+            )
+            raise
+    if save is not None:
+        save_features(save, loaded.checkpoint, curves, force)
     speed = made / rate / max(time.perf_counter() - began, 1e-9)
-    say(f"wrote {target} ({seconds:.2f} s, {speed:.1f}× real time, {loaded.precision})", quiet)
+    new = f", {made / rate:.2f} s of it new" if resume else ""
+    say(f"wrote {target} ({seconds:.2f} s{new}, {speed:.1f}× real time, {loaded.precision})", quiet)
     product(target)

@@ -1,5 +1,6 @@
 """The compiled sampler: the network a second time, in C, fast enough to play. Needs no torch."""
 
-from audio_gen.engine.engine import DrawSettings, Engine, State
+from audio_gen.engine.engine import DrawSettings, Engine
+from audio_gen.engine.state import State
 
 __all__ = ["DrawSettings", "Engine", "State"]

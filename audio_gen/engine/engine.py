@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -12,13 +11,13 @@ from numpy.typing import NDArray
 from audio_gen.engine.binding import DRAW, CNetwork, CWork, choose_isa, library_path, load_library
 from audio_gen.engine.pack import (
     PRECISIONS,
-    aligned,
     check_scales,
     check_shape,
     check_tensors,
     pack,
     padded,
 )
+from audio_gen.engine.state import State, aligned_rows
 from audio_gen.errors import ControlError, EngineError, SettingError
 from audio_gen.shape import NetworkShape
 
@@ -40,37 +39,6 @@ class DrawSettings(Protocol):
     def top_p(self) -> float: ...
     @property
     def min_p(self) -> float: ...
-
-
-@dataclass
-class State:
-    """Streams that advance together. Rows are streams."""
-
-    position: int
-    """Absolute position, in samples, of the next token."""
-    origin: int
-    """Position at which the streams were started: before it there is silence."""
-    last: NDArray[np.uint16]
-    """(streams,) the token before the next one."""
-    condition: NDArray[np.float32]
-    """(streams, condition channels padded to 32) the labels' share of the condition."""
-    memory: NDArray[np.float32]
-    """(streams, floats per stream) histories of all layers; 64-byte aligned."""
-
-    @property
-    def streams(self) -> int:
-        return len(self.last)
-
-    def copy(self) -> "State":
-        """An independent state that goes on in the same way."""
-        return self.select(range(self.streams))
-
-    def select(self, rows: Sequence[int]) -> "State":
-        """An independent state of these streams only, which go on in the same way."""
-        chosen = np.asarray(rows, np.intp)
-        memory = _aligned_rows(len(chosen), self.memory.shape[1])
-        np.take(self.memory, chosen, axis=0, out=memory)
-        return State(self.position, self.origin, self.last[chosen], self.condition[chosen], memory)
 
 
 class Engine:
@@ -159,7 +127,7 @@ class Engine:
         if self._curve_bias is not None:
             condition[:, :width] += self._curve_bias
         return State(
-            position, position, before, condition, _aligned_rows(len(rows), self._network.state_count)
+            position, position, before, condition, aligned_rows(len(rows), self._network.state_count)
         )
 
     def prime(
@@ -213,6 +181,7 @@ class Engine:
         filled with log2 of the probability of each token under the network's own distribution.
         `guidance` (pairs,): streams come in pairs that hear the same; draws are the first one's, with its logits
         moved away from those of the second, which was asked for nothing, by so many times their difference.
+        `curves`, `first_frame`: as in `prime`.
         Raises SettingError for coins, a draw or guidance out of range, ControlError for curves, EngineError if
         the network's output is not finite.
         """
@@ -385,8 +354,3 @@ def _pairs(guidance: Sequence[float], streams: int) -> NDArray[np.float32]:
             f"guidance must be a number from 0 to 100 for each of {streams / 2:g} pairs of streams"
         )
     return values
-
-
-def _aligned_rows(rows: int, columns: int) -> NDArray[np.float32]:
-    """Zeros (rows, columns) at a 64-byte boundary; `columns` is a multiple of 32."""
-    return aligned(rows * columns).reshape(rows, columns)

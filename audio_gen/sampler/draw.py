@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.errors import SettingError
+from audio_gen.sketch import GUIDANCE, TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Draw:
     """Draw from the likeliest tokens that together hold this probability (nucleus; Holtzman et al. 2020)."""
     min_p: float = 0.0
     """Drop tokens below this share of the likeliest one's probability."""
-    sketch_temperature: float = 0.8
+    sketch_temperature: float = TEMPERATURE
     """The temperature of a model's sketch, where it has one."""
-    guidance: float = 0.5
+    guidance: float = GUIDANCE
     """How far a sketch is pushed towards its labels, beyond what was learned: 0 to 10. Classifier-free guidance (Ho
     and Salimans 2022, arXiv:2207.12598)."""
 

@@ -17,11 +17,11 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
-from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
+from audio_gen.sketch import GUIDANCE, TEMPERATURE
 
 CHUNK_SECONDS = 0.1
 
@@ -115,8 +115,8 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
-        sketch_temperature: float = 0.8,
-        guidance: float = 0.5,
+        sketch_temperature: float = TEMPERATURE,
+        guidance: float = GUIDANCE,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Waveform: ...
@@ -152,8 +152,8 @@ class Model:
         top_k: int = 0,
         top_p: float = 1.0,
         min_p: float = 0.0,
-        sketch_temperature: float = 0.8,
-        guidance: float = 0.5,
+        sketch_temperature: float = TEMPERATURE,
+        guidance: float = GUIDANCE,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[Waveform]:
@@ -180,8 +180,8 @@ class Model:
         top_k: Each[int] = 0,
         top_p: Each[float] = 1.0,
         min_p: Each[float] = 0.0,
-        sketch_temperature: Each[float] = 0.8,
-        guidance: Each[float] = 0.5,
+        sketch_temperature: Each[float] = TEMPERATURE,
+        guidance: Each[float] = GUIDANCE,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[list[Waveform]]:
@@ -224,12 +224,8 @@ class Model:
                 )
         rows = len(parts)
         indices = np.stack([label_indices(part.labels, self.labels) for part in parts]).reshape(rows, -1)
-        usual = Draw()
         for part in parts if self.sketch is None else ():
-            if (part.draw.sketch_temperature, part.draw.guidance) != (
-                usual.sketch_temperature,
-                usual.guidance,
-            ):
+            if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
         if curves is None and self.sketch is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from audio_gen.errors import SettingError
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
+from audio_gen.sketch import GUIDANCE, TEMPERATURE
 
 Value = TypeVar("Value")
 Each: TypeAlias = Value | Sequence[Value]
@@ -51,8 +52,8 @@ def parts_of(
     top_k: Each[int] = 0,
     top_p: Each[float] = 1.0,
     min_p: Each[float] = 0.0,
-    sketch_temperature: Each[float] = 0.8,
-    guidance: Each[float] = 0.5,
+    sketch_temperature: Each[float] = TEMPERATURE,
+    guidance: Each[float] = GUIDANCE,
 ) -> list[Part]:
     """One part per clip. Raises SettingError for settings out of range and lists of different lengths.
 

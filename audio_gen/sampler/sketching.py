@@ -36,9 +36,7 @@ class Sketching:
         """Before the first frame of `parts`. Raises ControlError for unknown labels."""
         rows = len(parts)
         asked = [label_indices(part.labels, sketch.labels) for part in parts]
-        pairs = np.zeros(
-            (2 * rows, len(sketch.labels)), np.int32
-        )  # each beside one that is asked for nothing
+        pairs = np.zeros((2 * rows, len(sketch.labels)), np.int32)  # every second one is asked for nothing
         pairs[::2] = np.stack(asked).reshape(rows, -1)
         own = [
             Part(
