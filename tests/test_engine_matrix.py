@@ -77,9 +77,6 @@ def test_the_bundled_model_draws_what_the_network_draws(name):
         )
         curves = model.start(asked).sketching.frames(0, time // shape.hop - 5).copy()  # the last one is held
         curves[:, len(curves[0]) // 2 :] = curves[:, : len(curves[0]) - len(curves[0]) // 2]  # said again
-    elif shape.curve_channels:  # a vocoder says what it is given: here a spectrum that wanders
-        wander = np.random.default_rng(0).normal(0.0, 0.1, (1, time // shape.hop - 5, shape.curve_channels))
-        curves = np.clip(wander.cumsum(axis=1), -1.0, 1.0).astype(np.float32)
     engine = Engine(shape, checkpoint.tensors)
     labels = np.array([[1] * len(shape.labels)])
     tossed, made = coins(5, 0, 0, time)[None], []
