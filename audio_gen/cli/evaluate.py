@@ -54,7 +54,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="PART,...",
-            help="likelihood, calibration, recognisability, distribution, novelty, long-runs.  [default: all]",
+            help="likelihood, calibration, recognisability, distribution, novelty, long-runs, fidelity.  "
+            "[default: all]",
             show_default=False,
         ),
     ] = None,
@@ -68,6 +69,17 @@ def evaluate(
     guidance: Guidance = 0.5,
     long_runs: Annotated[int, typer.Option(help="Long runs to play.")] = 3,
     long_seconds: Annotated[float, typer.Option(help="Length of each long run, seconds.")] = 60.0,
+    copies: Annotated[
+        int, typer.Option(help="Held-out recordings to copy, by a model that follows curves.")
+    ] = 40,
+    recordings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What the store was made from: for fidelity, with transcripts (.txt) beside them.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Part of a store for likelihood: valid, train or all.")
     ] = "valid",
@@ -86,21 +98,27 @@ def evaluate(
 ) -> None:
     """Judge a model: its likelihood and calibration on real audio, and the clips and long runs that it makes.
 
-    Clips need a token store or run folder, with training and held-out recordings to hold them against.
+    Clips need a token store or run folder, with training and held-out recordings to hold them against. A model that
+    follows curves also copies held-out recordings, which are held against their originals.
 
     Example: audio-gen evaluate drums runs/drums -o report
     """
-    from audio_gen.evaluation.judge import EXTRA, Settings, judge
-    from audio_gen.evaluation.report import CALIBRATION, LIKELIHOOD, PARTS
+    from audio_gen.evaluation.judge import judge
+    from audio_gen.evaluation.packages import LISTENING, MODULES
+    from audio_gen.evaluation.report import CALIBRATION, FIDELITY, LIKELIHOOD, PARTS
+    from audio_gen.evaluation.settings import Settings
     from audio_gen.sampler import Draw, load
 
     parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
     draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
     settings = Settings(
         parts, split, max_seconds, baselines, clips, seed, draw, long_runs, long_seconds, threads,
+        copies, recordings,
     )  # fmt: skip
-    if only is not None and not set(parts) <= {LIKELIHOOD, CALIBRATION}:
-        need(*EXTRA.values(), verb=f"evaluate --only {only}", extra="evaluate")
+    if only is not None and not set(parts) <= {LIKELIHOOD, CALIBRATION, FIDELITY}:
+        need(
+            *(MODULES.get(each, each) for each in LISTENING), verb=f"evaluate --only {only}", extra="evaluate"
+        )
     if output is not None:
         _check_free(output, force)
     loaded = load(model, threads=threads, precision=precision.value)

@@ -49,6 +49,8 @@ class Clip:
     """What shares this never stands on both sides of the split (except in a split by time)."""
     curve_offset: int
     """Curve frames before this clip in its shard."""
+    start: int = 0
+    """Samples of the source, at the store's rate, before this clip."""
 
 
 class Store:
@@ -110,7 +112,9 @@ class Store:
         splits: dict[str, list[Clip]] = {"train": [], "valid": []}
         try:
             for record in read_lines(self.path / CLIPS):
-                splits[record["split"]].append(Clip(**{name: record[name] for name in Clip.__slots__}))
+                splits[record["split"]].append(
+                    Clip(**{name: record[name] for name in Clip.__slots__ if name in record})
+                )
         except (KeyError, TypeError) as error:
             raise DataError(f"{self.path / CLIPS}: damaged ({error}); {_AGAIN}") from None
         if sum(map(len, splits.values())) != self.manifest["totals"]["clips"]:

@@ -70,6 +70,20 @@ def make(
     return made
 
 
+def copy(
+    model: Model, store: Store, excerpts: Sequence[Excerpt], seed: int, draw: Draw, tell: Tell
+) -> list[Waveform]:
+    """Each excerpt made again by a model that follows curves, from its own: float32 (time,) of its length."""
+    made: list[Waveform] = []
+    for first in range(0, len(excerpts), ROWS):
+        tell(first, len(excerpts))
+        some, rate = excerpts[first : first + ROWS], model.sample_rate
+        lengths = [lead(each, rate) + each.samples for each in some]
+        played = _play(model, store, some, range(first, first + len(some)), seed, draw, lengths, 0.0)
+        made += [waveform[lead(each, rate) :] for each, waveform in zip(some, played, strict=True)]
+    return made
+
+
 def lead(excerpt: Excerpt, rate: int) -> int:
     """Samples to play before the excerpt's counterpart: none where it begins its recording."""
     return min(excerpt.start, round(LEAD_SECONDS * rate))

@@ -4,102 +4,53 @@
     print(report.to_text())
 
 Likelihood and calibration are of recordings. For the rest the model generates clips, one beside each held-out
-recording in turn, with its labels, which are then held against the held-out and the training recordings.
+recording in turn, with its labels, which are then held against the held-out and the training recordings; and, where
+it follows curves, copies of held-out recordings, each held against its original.
 """
 
-import io
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from audio_gen.data.prepare import Progress
 from audio_gen.data.store import Store
-from audio_gen.errors import SettingError
-from audio_gen.evaluation import distribution, long_runs, novelty, recognition
-from audio_gen.evaluation.blocks import Sound, Sounds
+from audio_gen.evaluation import distribution, fidelity, long_runs, novelty, recognition
+from audio_gen.evaluation.audition import sound
+from audio_gen.evaluation.blocks import Kind, Sounds
 from audio_gen.evaluation.clips import Made, make
 from audio_gen.evaluation.excerpts import Excerpt, cut, matched, mixed
 from audio_gen.evaluation.likelihood import score
 from audio_gen.evaluation.material import RECORDINGS, Material, open_material
+from audio_gen.evaluation.originals import Originals
+from audio_gen.evaluation.packages import LISTENING, missing, remedy
 from audio_gen.evaluation.report import (
     CALIBRATION,
     DISTRIBUTION,
+    FIDELITY,
     LIKELIHOOD,
     LONG_RUNS,
     NOVELTY,
-    PARTS,
     RECOGNISABILITY,
     Generated,
     Report,
 )
 from audio_gen.evaluation.score import Evaluation
+from audio_gen.evaluation.settings import FEWEST, Settings
 from audio_gen.evaluation.spectra import Ear, Waveform, sounding_part
 from audio_gen.evaluation.yardsticks import sounding
-from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 
-EXTRA = {"scikit-learn": "sklearn", "librosa": "librosa"}
-"""Packages, and the modules they bring, that all parts need which listen."""
-FEWEST = 8  # held-out excerpts, that any figure is worth being computed from
 HEARD = 2_000  # excerpts of each kind that are compared one by one, at most
 TAUGHT = 6_000  # training excerpts that the recogniser learns from, at most
 REAL_SECONDS = 180.0  # of held-out recordings that long runs are held against, at most
 LONG_STREAM = 1 << 20  # first stream of the long runs, beyond those of the clips
 DISGUISED = 60  # training recordings that are disguised
 PAIRS = 6  # of clip and nearest recording, to be heard
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to evaluate, and how. Raises SettingError."""
-
-    parts: tuple[str, ...] = PARTS
-    split: str = "valid"
-    """Part of a store whose likelihood is computed; the rest always listens to held-out clips."""
-    max_seconds: float | None = None
-    """Of audio whose likelihood is computed."""
-    baselines: bool = True
-    clips: int = 200
-    """To generate."""
-    seed: int = 0
-    draw: Draw = Draw()  # noqa: RUF009 - frozen
-    long_runs: int = 3
-    long_seconds: float = 60.0
-    """Of each long run."""
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        for part in self.parts:
-            if part not in PARTS:
-                raise SettingError(f"no part {part!r} in an evaluation; known: {', '.join(PARTS)}")
-        if not self.parts:
-            raise SettingError(f"an evaluation needs a part; known: {', '.join(PARTS)}")
-        if self.clips < FEWEST:
-            raise SettingError(f"clips must be {FEWEST} or more to judge a model by, got {self.clips}")
-        if self.long_runs < 1 or not 1.0 <= self.long_seconds < math.inf:
-            raise SettingError(
-                f"long runs must be 1 or more, of 1 s or more, got {self.long_runs} of {self.long_seconds:g} s"
-            )
-
-
-def missing() -> list[str]:
-    """Packages of the extra that are not installed."""
-    return [package for package, module in EXTRA.items() if not _there(module)]
-
-
-def _there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ValueError:  # barred
-        return False
 
 
 def judge(model: Model, data: Path, settings: Settings, progress: Progress | None = None) -> Report:
@@ -118,6 +69,7 @@ def judge(model: Model, data: Path, settings: Settings, progress: Progress | Non
             (DISTRIBUTION, listening.judge_distance),
             (NOVELTY, listening.judge_novelty),
             (LONG_RUNS, listening.judge_long_runs),
+            (FIDELITY, listening.judge_fidelity),
         ):
             if part not in settings.parts:
                 continue
@@ -128,10 +80,10 @@ def judge(model: Model, data: Path, settings: Settings, progress: Progress | Non
                 left_out[part] = why
         if "made" in vars(listening):
             found["generated"] = listening.facts()
-        kept = {key: value for key, value in asdict(settings).items() if key not in ("threads", "parts")}
         return Report(
-            model.name, model.checkpoint.hash, str(data), model.sample_rate, kept, left_out=left_out, **found
-        )
+            model.name, model.checkpoint.hash, str(data), model.sample_rate, settings.to_dict(),
+            left_out=left_out, **found,
+        )  # fmt: skip
 
 
 def _score(
@@ -154,22 +106,24 @@ class _Listening:
 
     def __init__(self, model: Model, material: Material, settings: Settings, tell: Progress) -> None:
         self._model, self._store, self._settings, self._tell = model, material.store, settings, tell
+        self._recordings = settings.recordings or material.recordings
         rate, end, store = model.sample_rate, model.checkpoint.end_seconds, material.store
         if material.split == RECORDINGS:
-            clips = [(item.clip, item.samples, item.labels) for item in material.items]
-            self._real, self._train = mixed(cut(clips, rate)), []
+            self._held_out = [(item.clip, item.samples, item.labels) for item in material.items]
+            train = []
         else:
-            self._real, self._train = (
-                mixed(
-                    cut(((clip, sounding(store, clip, end), clip.labels) for clip in store.clips(each)), rate)
-                )
+            self._held_out, train = (
+                [(clip, sounding(store, clip, end), clip.labels) for clip in store.clips(each)]
                 for each in ("valid", "train")
             )
+        self._real, self._train = (mixed(cut(clips, rate)) for clips in (self._held_out, train))
 
     def obstacle(self, part: str) -> str | None:
         """Why a part does not apply, in a sentence, or None if it does."""
-        if gone := missing():
-            return f"it needs {' and '.join(gone)}; run: pip install 'audio-gen[evaluate]'"
+        if part == FIDELITY:
+            return fidelity.obstacle(self._model, len(self._held_out))
+        if gone := missing(LISTENING):
+            return remedy(gone)
         if part == RECOGNISABILITY and not self._model.labels:
             return "the model has no labels that clips could be recognised by."
         if part == RECOGNISABILITY and not any(
@@ -299,8 +253,8 @@ class _Listening:
                 (excerpt.clip.source, excerpt.waveform(self._store), near.seconds),
             ):
                 start = sounding_part(waveform).start + round(seconds * rate)
-                kind = "ours" if name == "generated" else "real"
-                sounds.append(Sound(name, _wav(waveform[start : start + width], rate), kind))  # type: ignore[arg-type]
+                kind: Kind = "ours" if name == "generated" else "real"
+                sounds.append(sound(name, waveform[start : start + width], rate, kind))
             said = ", ".join([f"clip {made.stream}", *made.excerpt.labels.values()])
             rows.append((f"{said}: similarity {near.similarity:.3f}", tuple(sounds)))
         return Sounds("The most similar windows, to be heard", tuple(rows))
@@ -325,6 +279,15 @@ class _Listening:
         return long_runs.judge(
             self.ear, model.codec, runs, real, model.checkpoint.end_seconds > 0.0,
             lambda done, total: self._tell(done, total, "judging long runs"),
+        )  # fmt: skip
+
+    def judge_fidelity(self) -> fidelity.Fidelity:
+        settings = self._settings
+        originals = Originals(self._recordings, self._store) if self._recordings is not None else None
+        excerpts = fidelity.chosen(self._held_out, settings.copies, self._model.sample_rate)
+        return fidelity.judge(
+            self._model, self._store, excerpts, len(self._held_out), originals, settings.seed, settings.draw,
+            self._tell, strict=settings.recordings is not None,
         )  # fmt: skip
 
     def _long_curves(self) -> NDArray[np.float32] | None:
@@ -362,9 +325,3 @@ def _reader(excerpt: Excerpt, store: Store) -> Callable[[], Waveform]:
 
 def _given(waveform: Waveform) -> Callable[[], Waveform]:
     return lambda: waveform
-
-
-def _wav(waveform: Waveform, sample_rate: int) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, waveform, sample_rate, format="WAV", subtype="PCM_16")
-    return file.getvalue()

@@ -2,12 +2,13 @@
 
 import contextlib
 import csv
+import json
 import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class Material:
     """Where the baselines of the store may be kept."""
     excluded: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    recordings: Path | None = None
+    """Folder that the sources of the clips are in, where it is known and there."""
 
 
 @contextlib.contextmanager
@@ -71,7 +74,8 @@ def open_material(model: Model, data: Path, split: str, progress: Progress | Non
         yield _of_store(model, Store(data), split, None)
     elif (data / "store" / MANIFEST).is_file() or any((data / name).is_file() for name in _OF_RUNS):
         # A run holds audio too, but made by its model: a run whose store is missing must not be scored on that.
-        yield _of_store(model, Store(data / "store"), split, data / "baselines.json")
+        material = _of_store(model, Store(data / "store"), split, data / "baselines.json")
+        yield replace(material, recordings=_source(data / "recipe.json"))
     else:
         with tempfile.TemporaryDirectory(prefix="audio-gen-", ignore_cleanup_errors=True) as folder:
             yield _of_recordings(model, data, Path(folder), progress)
@@ -86,6 +90,15 @@ def _of_store(model: Model, store: Store, split: str, cache: Path | None) -> Mat
     end = model.checkpoint.end_seconds
     items = [Item(clip, sounding(store, clip, end), clip.labels) for clip in clips]
     return Material(store, items, split, cache)
+
+
+def _source(recipe: Path) -> Path | None:
+    """The folder of recordings that a run's recipe names, if it is here."""
+    try:
+        found = Path(json.loads(recipe.read_text(encoding="utf-8"))["data"]["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if found.is_dir() else None
 
 
 def _check_fit(model: Model, store: Store) -> None:
@@ -141,7 +154,8 @@ def _of_recordings(model: Model, data: Path, scratch: Path, progress: Progress |
     store = Store(scratch / "store")
     notes = _Notes(rules)
     items = [Item(clip, clip.length, notes.known(model, clip.source)) for clip in store.clips("train")]
-    return Material(store, items, RECORDINGS, None, tuple(report.excluded), tuple(notes.lines(len(items))))
+    lines = tuple(notes.lines(len(items)))
+    return Material(store, items, RECORDINGS, None, tuple(report.excluded), lines, source)
 
 
 def _link_alone(file: Path, folder: Path, rules: "_Rules") -> Path:

@@ -7,14 +7,15 @@ from typing import Any
 from audio_gen.evaluation.blocks import Section, Sounds, percent, section_lines
 from audio_gen.evaluation.calibration import Calibration
 from audio_gen.evaluation.distribution import Distribution
+from audio_gen.evaluation.fidelity import Fidelity
 from audio_gen.evaluation.long_runs import LongRuns
 from audio_gen.evaluation.novelty import Novelty
 from audio_gen.evaluation.recognition import Recognition
 from audio_gen.evaluation.score import Evaluation
 
 LIKELIHOOD, CALIBRATION, RECOGNISABILITY = "likelihood", "calibration", "recognisability"
-DISTRIBUTION, NOVELTY, LONG_RUNS = "distribution", "novelty", "long-runs"
-PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS)
+DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY = "distribution", "novelty", "long-runs", "fidelity"
+PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY)
 VERSION = 1
 """Of the JSON."""
 
@@ -52,6 +53,7 @@ class Report:
     distribution: Distribution | None = None
     novelty: Novelty | None = None
     long_runs: LongRuns | None = None
+    fidelity: Fidelity | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why, for each part that was asked for and does not apply."""
 
@@ -70,7 +72,7 @@ class Report:
     def sections(self) -> list[Section]:
         """The parts there are, in their order, each for a page."""
         parts = (self.likelihood, self.calibration, self.recognisability, self.distribution, self.novelty)
-        return [part.section() for part in (*parts, self.long_runs) if part is not None]
+        return [part.section() for part in (*parts, self.long_runs, self.fidelity) if part is not None]
 
     def facts(self) -> str:
         """What was generated, in a sentence; "" if nothing was."""
