@@ -1,21 +1,23 @@
-"""Everything a recipe can say: typed, strict, frozen tables. All defaults live here and nowhere else."""
+"""Everything a recipe can say: typed, strict, frozen tables. All defaults live here and in `clip_sets`."""
 
 import json
 from string import Formatter
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
+from audio_gen.clip_sets import GenerateSettings
 from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
-from audio_gen.sketch import GUIDANCE, SKETCHABLE, TEMPERATURE, can_sketch
+from audio_gen.sketch import SKETCHABLE, can_sketch
+from audio_gen.table import STRICT
 
 PREDICTORS = (16, 32)
 
 
 class Settings(BaseModel):
-    """Base of every table: unknown keys and loose types are refused, values never change once built."""
+    """Base of every table."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = STRICT
 
 
 class DataSettings(Settings):
@@ -248,34 +250,13 @@ class SketchSettings(Settings):
         return self
 
 
-class GenerateSettings(Settings):
-    """[[generate]]: one set of clips; every combination of labels and temperature is made `clips` times."""
-
-    name: str
-    clips: int = Field(4, ge=1)
-    """Clips per combination."""
-    seconds: float = Field(1.0, gt=0.0)
-    labels: dict[str, str | list[str]] = {}
-    """Label = value, or a list of values, or "*" for all of them."""
-    temperature: float | list[float] = 1.0
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    min_p: float = Field(0.0, ge=0.0, le=1.0)
-    sketch_temperature: float = Field(TEMPERATURE, ge=0.0, le=10.0)
-    guidance: float = Field(GUIDANCE, ge=0.0, le=10.0)
-    seed: int = Field(0, ge=0, lt=2**63)
-    """Clip i of each combination plays stream i of this seed."""
-    file: str = "{labels}-t{temperature}-{index:03}.wav"
-    """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name."""
-
-
 class PageSettings(Settings):
     """[page]: the listening page."""
 
     title: str = ""
     text: str = ""
     neighbours: int = Field(2, ge=0)
-    """Held-out real clips shown beside each row, through the same codec."""
+    """Held-out real clips shown beside each row, through the same codec. A copy has its original beside it."""
 
 
 class CardSettings(Settings):

@@ -215,11 +215,6 @@ def test_unknown_labels_are_control_errors(model: Model, labels: Any, hint: str)
         expand(tables({"name": "mine", "labels": labels}), model)
 
 
-def test_a_model_with_curves_is_refused() -> None:
-    with pytest.raises(ControlError, match="curves"):
-        expand(tables({"name": "mine"}), make_model(curve_channels=1))
-
-
 @given(st.text())
 def test_a_safe_name_is_one_plain_part_of_a_path(text: str) -> None:
     name = safe(text)

@@ -16,7 +16,7 @@ from command_line import RATE, call, write_model
 
 import audio_gen
 from audio_gen.audio import read_tags
-from audio_gen.errors import OutputError
+from audio_gen.errors import OutputError, SettingError
 from audio_gen.sampler import Draw, load
 from audio_gen.sampler.render import render, samples_in
 from audio_gen.sampler.take import Take
@@ -275,6 +275,25 @@ def test_a_changed_curve_is_another_take(tmp_path: Path) -> None:
         "generate", steered, "--curve", "loudness=fall.csv", "-o", "a.wav", "--seconds", 1, "--resume"
     )
     assert called.code == 1 and "curves" in called.errors
+
+
+def test_each_take_may_have_curves_of_its_own(tmp_path: Path) -> None:
+    """Whatever their lengths, side by side or alone, stopped or not; beyond its end a curve stays as it was."""
+    model = load(write_model(tmp_path / "steered.safetensors", curves=("loudness",)))
+    dice = np.random.default_rng(1)
+    curves = [dice.uniform(-1, 1, (frames, 1)).astype(np.float32) for frames in (3, 17, 9)]
+    takes = [take(model, seconds, seed=4) for seconds in (0.5, 1.0, 0.7)]
+    names = [f"{number}.wav" for number in range(3)]
+    render(model, [replace(each, seconds=0.3) for each in takes], names, curves=curves)
+    render(model, takes, names, curves=curves, resume=True)
+    for number, each in enumerate(takes):
+        render(model, [each], ["alone.wav"], curves=curves[number], force=True)
+        assert Path("alone.wav").read_bytes() == Path(names[number]).read_bytes()
+    assert len({Path(name).read_bytes()[:4000] for name in names}) == 3
+    listed = model.generate([0.5, 1.0, 0.7], seed=4, stream=[0, 0, 0], curves=curves)
+    assert np.array_equal(listed[2], model.generate(0.7, seed=4, curves=curves[2]))
+    with pytest.raises(SettingError, match="2 for 3"):
+        model.generate([0.5, 1.0, 0.7], curves=curves[:2])
 
 
 # Company, chunks and forms

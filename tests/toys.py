@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import soundfile
+from networks import network_settings, random_tensors
 
-from audio_gen.checkpoint import load_checkpoint, read_tensors
+from audio_gen.checkpoint import Checkpoint, load_checkpoint, read_tensors
 from audio_gen.data.prepare import prepare
 from audio_gen.data.store import Store
 from audio_gen.recipe import build_recipe
 from audio_gen.settings import Recipe
+from audio_gen.shape import NetworkShape
 from audio_gen.training.loop import Report, Training
 
 RATE = 2000
+HOP, BANDS = 32, 8
+"""Of the mel curve that a toy vocoder follows."""
 TONES = {"low": 50.0, "high": 240.0}  # hertz
 
 
@@ -73,6 +77,16 @@ def toy_recipe(
 def toy_store(recipe: Recipe, path: Path) -> Store:
     prepare(recipe, path)
     return Store(path)
+
+
+def toy_vocoder(store: Store, follows: bool = True) -> Checkpoint:
+    """A network of random weights that follows the curves of a store; or, if not, labels alone."""
+    curves = {"curve_channels": store.curve_channels, "hop": store.hop} if follows else {}
+    shape = NetworkShape.from_dict(
+        network_settings([3, 3], [16, 16], [4], labels=store.labels, predictors=[8], **curves)
+    )
+    names = tuple(store.curves) if follows else ()
+    return Checkpoint(shape, store.codec, RATE, random_tensors(shape, 1), names, card={"name": "toy"})
 
 
 def outcome(run: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A recipe's [[generate]] tables as clips: expand them, render what is missing, list it all for a page.
 
 run_batch(recipe, model, store, run)
-# run/clips/SET/*.wav, run/clips/real/*.wav and, last of all, run/clips/clips.json
+# run/clips/SET/*.wav, run/clips/real/*.flac and, last of all, run/clips/clips.json
 """
 
 from audio_gen.batch.jobs import Job, expand

@@ -9,13 +9,15 @@ from pathlib import PurePosixPath
 from string import Formatter
 from typing import Any
 
+from audio_gen.batch.originals import Original, choose_originals
+from audio_gen.clip_sets import GenerateSettings
 from audio_gen.controls import label_indices
-from audio_gen.errors import ControlError, RecipeError, SettingError
+from audio_gen.data.store import Store
+from audio_gen.errors import ControlError, DataError, RecipeError, SettingError
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import samples_of
 from audio_gen.sampler.take import Take
-from audio_gen.settings import GenerateSettings
 
 MANIFEST = "clips.json"
 REAL = "real"
@@ -33,34 +35,57 @@ class Job:
     take: Take
     file: str
     """Relative to the clips folder, with "/"."""
+    original: Original | None = None
+    """The recording whose curves it follows; None where none is played again."""
 
 
-def expand(tables: Sequence[GenerateSettings], model: Model) -> list[Job]:
+def expand(
+    tables: Sequence[GenerateSettings], model: Model, store: Store | None = None, end_seconds: float = 0.0
+) -> list[Job]:
     """Jobs of all `tables`: per table every combination of labels, then temperatures, `clips` times.
 
     Clip i of every combination plays stream i of the table's seed, so that combinations can be compared coin
-    by coin. Raises ControlError for labels the model lacks, RecipeError for settings out of range and for
-    file names that are impossible or not distinct.
+    by coin. Copies are made of recordings of `store`, each of which ends in `end_seconds` of learned silence;
+    all play stream 0, so that a copy is what it is however many others are made. Raises ControlError for labels
+    the model lacks and for curves it cannot follow or cannot do without, DataError for recordings that are not
+    there, RecipeError for settings out of range and for file names that are impossible or not distinct.
     """
     jobs: list[Job] = []
     taken: dict[str, Job] = {}
-    model_hash = model.checkpoint.hash
     for table in tables:
         where = f"[[generate]] {table.name}"
-        if model.checkpoint.shape.curve_channels and model.sketch is None:
-            raise ControlError(f"{where}: {model.name} needs curves, which a batch cannot give; use generate")
-        for labels, draw, stream in _combinations(table, model.labels, where):
-            take = Take(
-                model.name, model_hash, table.seconds, labels, table.seed, stream, draw,
-                precision=model.arithmetic,
-            )  # fmt: skip
-            job = Job(table.name, take, _file(table, take, list(model.labels), where))
+        check_curves(table, model.name, model.checkpoint.curves, model.sketch is not None)
+        if table.copies is None:
+            planned = _combinations(table, model, where)
+        else:
+            planned = _copies(table, model, store, end_seconds, where)
+        for number, take, original in planned:
+            file = _file(table, take, number, original, list(model.labels), where)
+            job = Job(table.name, take, file, original)
             other = taken.setdefault(job.file.casefold(), job)  # as file systems that ignore case see it
             if other is not job:
-                remedy = _remedy(table.file, other, job)
+                remedy = _remedy(table.template, other, job)
                 raise RecipeError(f"{where}: two clips would be called {job.file}; {remedy}")
             jobs.append(job)
     return jobs
+
+
+def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], sketched: bool) -> None:
+    """Whether a model called `name`, which follows `curves` that a sketch may draw, can play what `table` asks for.
+
+    Raises ControlError.
+    """
+    where = f"[[generate]] {table.name}"
+    if table.copies is not None and not curves:
+        raise ControlError(
+            f"{where}: copies follow the curves of recordings, and {name} follows none; use clips"
+        )
+    if table.copies is None and curves and not sketched:
+        followed = ", ".join(curves)
+        raise ControlError(
+            f"{where}: {name} follows curves ({followed}), which labels do not tell; copies = 8, say, takes those "
+            "of 8 held-out recordings"
+        )
 
 
 def frames(take: Take, sample_rate: int) -> int:
@@ -78,30 +103,74 @@ def safe(text: str) -> str:
     return re.sub(r"^\.|\.$", "_", kept) or "_"
 
 
-def _combinations(
-    table: GenerateSettings, vocabulary: Mapping[str, Sequence[str]], where: str
-) -> Iterator[tuple[dict[str, str], Draw, int]]:
-    """(labels, draw, stream) of each clip of a table, checked."""
-    temperatures = table.temperature if isinstance(table.temperature, list) else [table.temperature]
+_Planned = Iterator[tuple[int, Take, Original | None]]
+"""(number, take, original) of each clip of a table, checked."""
+
+
+def _copies(
+    table: GenerateSettings, model: Model, store: Store | None, end_seconds: float, where: str
+) -> _Planned:
+    """Of a table of copies: original by original, at every temperature."""
+    checkpoint, draws = model.checkpoint, _draws(table, where)
+    if store is None:
+        raise DataError(
+            f"{where}: copies are made of a store's recordings, and there is none; prepare it first"
+        )
+    theirs = (tuple(store.curves), store.hop, store.curve_channels)
+    if theirs != (tuple(checkpoint.curves), checkpoint.shape.hop, checkpoint.shape.curve_channels):
+        raise DataError(f"{where}: the curves of {store.path} are not those that {model.name} follows")
+    for number, original in enumerate(choose_originals(store, table.copies or 0, end_seconds, where)):
+        labels = _checked(original.clip.labels, model.labels, where)
+        seconds, told = original.samples / store.sample_rate, dict.fromkeys(store.curves, original.told())
+        for draw in draws:
+            take = Take(
+                model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic
+            )
+            yield number, take, original
+
+
+def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned:
+    """Of a table without copies."""
+    draws, vocabulary = _draws(table, where), model.labels
     choices: dict[str, Sequence[str]] = {}
     for name, value in table.labels.items():
         every = vocabulary.get(name) if value == "*" else None
         choices[name] = every or ([value] if isinstance(value, str) else value)
-    for name, listed in [("temperature", temperatures), *((f"labels.{n}", c) for n, c in choices.items())]:
-        if not listed:
-            raise RecipeError(f"{where}: {name} is an empty list; name a value, or leave {name} out")
+    for name, choice in choices.items():
+        _refuse_empty(choice, f"labels.{name}", where)
+    for values in product(*choices.values()):
+        labels = _checked(dict(zip(choices, values, strict=True)), vocabulary, where)
+        for draw, stream in product(draws, range(table.clips)):
+            take = Take(
+                model.name, model.checkpoint.hash, table.seconds, labels, table.seed, stream, draw,
+                precision=model.arithmetic,
+            )  # fmt: skip
+            yield stream, take, None
+
+
+def _draws(table: GenerateSettings, where: str) -> list[Draw]:
+    """One per temperature of a table. Raises RecipeError."""
+    temperatures = table.temperature if isinstance(table.temperature, list) else [table.temperature]
+    _refuse_empty(temperatures, "temperature", where)
     try:
         rest = (table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance)
-        draws = [Draw(temperature, *rest) for temperature in temperatures]
+        return [Draw(temperature, *rest) for temperature in temperatures]
     except SettingError as error:
         raise RecipeError(f"{where}: {error}") from None
-    for values in product(*choices.values()):
-        labels = dict(zip(choices, values, strict=True))
-        try:
-            label_indices(labels, vocabulary)
-        except ControlError as error:
-            raise ControlError(f"{where}: {error}") from None
-        yield from ((labels, draw, stream) for draw in draws for stream in range(table.clips))
+
+
+def _refuse_empty(listed: Sequence[object], name: str, where: str) -> None:
+    if not listed:
+        raise RecipeError(f"{where}: {name} is an empty list; name a value, or leave {name} out")
+
+
+def _checked(labels: dict[str, str], vocabulary: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
+    """Labels that the model knows. Raises ControlError."""
+    try:
+        label_indices(labels, vocabulary)
+    except ControlError as error:
+        raise ControlError(f"{where}: {error}") from None
+    return labels
 
 
 class _Short(float):
@@ -111,17 +180,25 @@ class _Short(float):
         return super().__format__(spec) if spec else repr(float(self))
 
 
-def _file(table: GenerateSettings, take: Take, label_names: Sequence[str], where: str) -> str:
-    """The clip's file, from the table's template. Raises RecipeError."""
+def _file(
+    table: GenerateSettings,
+    take: Take,
+    number: int,
+    original: Original | None,
+    label_names: Sequence[str],
+    where: str,
+) -> str:
+    """The file of clip `number`, from the table's template. Raises RecipeError."""
     folder = safe(table.name)
     if folder.casefold() in (REAL, MANIFEST):
         raise RecipeError(f"{where}: {folder!r} is taken in the clips folder; give the set another name")
     values: dict[str, Any] = {name: safe(take.labels.get(name, FREE)) for name in label_names}
     values["labels"] = "-".join(map(safe, take.labels.values())) or FREE
     values["temperature"] = _Short(take.draw.temperature)
-    values |= {"index": take.stream, "seed": take.seed, "set": folder}
-    where = f"{where}: file = {table.file!r}"
-    name = _fill(table.file, values, where)
+    values |= {"index": number, "seed": take.seed, "set": folder}
+    values |= {"source": safe(original.stem)} if original is not None else {}
+    where = f"{where}: file = {table.template!r}"
+    name = _fill(table.template, values, where)
     if not all(map(_is_file_name, name.split("/"))):
         raise RecipeError(
             f"{where} gives {name!r}, which leaves the set's folder or is no file name everywhere; leave out "
@@ -162,10 +239,13 @@ def _remedy(template: str, one: Job, other: Job) -> str:
     """What to do about two jobs with one file."""
     if one.set != other.set:
         return f"the sets {one.set!r} and {other.set!r} need names that differ beyond case and punctuation"
+    stems = [job.original.stem if job.original else "" for job in (one, other)]
     differing = {
-        "labels": dict(one.take.labels) != dict(other.take.labels),
+        "labels": dict(one.take.labels) != dict(other.take.labels) and stems == ["", ""],
         "temperature": one.take.draw != other.take.draw,
-        "index": one.take.stream != other.take.stream,
+        "source": stems[0] != stems[1],
+        "index": one.take.stream != other.take.stream
+        or (one.original != other.original and stems[0] == stems[1]),
     }
     fields = {name for _, name, _, _ in Formatter().parse(template)}
     missing = [f"{{{name}}}" for name, differs in differing.items() if differs and name not in fields]

@@ -42,6 +42,7 @@ def write_manifest(
 
 def _entry(job: Job, model: Model, path: Path) -> Clip:
     take = job.take
+    sketched = model.sketch is not None and job.original is None
     return Clip(
         file=job.file,
         set=job.set,
@@ -55,8 +56,9 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         seconds=frames(take, model.sample_rate) / model.sample_rate,
         # Without pre-emphasis the codec never leaves [-1, 1].
         clipped=_clipped(path, model.codec.pcm_bits) if model.codec.pre_emphasis else 0,
-        sketch_temperature=take.draw.sketch_temperature if model.sketch else None,
-        guidance=take.draw.guidance if model.sketch else None,
+        sketch_temperature=take.draw.sketch_temperature if sketched else None,
+        guidance=take.draw.guidance if sketched else None,
+        source=job.original.clip.source if job.original else None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter, probe, read_tags
 from audio_gen.batch.jobs import REAL, Job, safe
+from audio_gen.batch.originals import sounding
 from audio_gen.batch.rendering import appearing
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import AudioFileError
@@ -23,23 +24,26 @@ MARGIN_SECONDS = 0.5
 def real_neighbours(recipe: Recipe, store: Store, jobs: Sequence[Job], clips_folder: Path) -> list[RealClip]:
     """Write held-out recordings with the labels of `jobs` into `clips_folder`/real, and list them.
 
-    Up to `page.neighbours` for each combination of labels, drawn by a hash of their names, from as many
-    groups as there are; a recording that serves several combinations is listed once. Where none has all the
-    labels, those that have as many of them as can be had. Each without the silence learned after it, and at
-    most half a second longer than the longest job. Raises DataError, OutputError.
+    Of a copy it is its original, and that alone; otherwise up to `page.neighbours` for each combination of labels,
+    drawn by a hash of their names, from as many groups as there are; a recording that serves several combinations
+    is listed once. Where none has all the labels, those that have as many of them as can be had. Each without the
+    silence learned after it, and at most half a second longer than the longest job. Raises DataError, OutputError.
     """
     held_out = sorted(store.clips("valid"), key=lambda clip: _digest(clip.source))
-    wanted = {tuple(sorted(job.take.labels.items())): dict(job.take.labels) for job in jobs}
-    chosen: dict[str, Clip] = {}
+    wanted = {
+        tuple(sorted(job.take.labels.items())): dict(job.take.labels) for job in jobs if job.original is None
+    }
+    chosen: dict[str, Clip] = {
+        job.original.clip.source: job.original.clip for job in jobs if job.original is not None
+    }
     for labels in wanted.values():
         chosen |= {clip.source: clip for clip in _nearest(held_out, labels, recipe.page.neighbours)}
     longest = max((job.take.seconds or 0.0 for job in jobs), default=0.0) + MARGIN_SECONDS
-    end = round(recipe.data.end_seconds * store.sample_rate)
     entries = []
     for clip in chosen.values():
-        samples = max(1, min(clip.length - end, round(longest * store.sample_rate)))
+        samples = min(sounding(clip, store, recipe.data.end_seconds), round(longest * store.sample_rate))
         stem = safe(PurePosixPath(clip.source).stem)[:80]
-        file = f"{REAL}/{stem}-{_digest(clip.source)[:8]}.wav"  # stems alone need not be distinct
+        file = f"{REAL}/{stem}-{_digest(clip.source)[:8]}.flac"  # stems alone need not be distinct
         _write(clips_folder / file, store, clip, samples)
         seconds = samples / store.sample_rate
         entries.append(RealClip(file=file, labels=clip.labels, source=clip.source, seconds=seconds))
@@ -77,6 +81,6 @@ def _write(path: Path, store: Store, clip: Clip, samples: int) -> None:
     waveform, bits = store.codec.decode(store.tokens(clip)[:samples]), store.codec.pcm_bits
     with (
         appearing(path) as part,
-        AudioWriter(part, store.sample_rate, format="wav", bits=bits, tags=tags, force=True) as writer,
+        AudioWriter(part, store.sample_rate, format="flac", bits=bits, tags=tags, force=True) as writer,
     ):
         writer.write(waveform)

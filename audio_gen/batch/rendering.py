@@ -59,16 +59,20 @@ def render(
             progress(skipped + made, len(jobs), samples / rate)
 
     report(0)
-    alike: dict[str, list[Job]] = {}
+    alike: dict[tuple[str, bool], list[Job]] = {}
     for job in sorted(due, key=lambda job: frames(job.take, rate)):
-        alike.setdefault(_format(job), []).append(job)
+        alike.setdefault((_format(job), job.original is None), []).append(job)
     for group in alike.values():
         for first in range(0, len(group), rows):
             some = group[first : first + rows]
             with ExitStack() as stack:
                 parts = [stack.enter_context(appearing(clips_folder / job.file)) for job in some]
                 takes = [job.take for job in some]
-                render_takes(model, takes, parts, format=_format(some[0]), force=True, progress=report)
+                curves = [job.original.curves() for job in some if job.original is not None]
+                render_takes(
+                    model, takes, parts, curves=curves or None, format=_format(some[0]), force=True,
+                    progress=report,
+                )  # fmt: skip
             made += len(some)
             report(0)
     return Rendered(made, skipped)

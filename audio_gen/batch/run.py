@@ -23,7 +23,7 @@ def run_batch(
 ) -> Rendered:
     """Render every clip that `recipe` asks for and `run/clips` lacks, with real neighbours, and list them.
 
-    Without a `store` there are no real neighbours; without [[generate]] tables the list is empty. `force`
+    Without a `store` there are no real neighbours and no copies; without [[generate]] tables the list is empty. `force`
     renders again what is there too. An interrupted batch goes on where it stopped, to the same bytes; files
     of former batches stay, unlisted. Raises RecipeError, ControlError, DataError, CheckpointError,
     OutputError.
@@ -32,7 +32,7 @@ def run_batch(
         raise DataError(
             f"{store.path}: its sample rate or codec is not that of {model.name}; prepare its own data"
         )
-    jobs = expand(recipe.generate, model)
+    jobs = expand(recipe.generate, model, store, recipe.data.end_seconds)
     clips_folder = run / "clips"
     rendered = render(jobs, model, clips_folder, progress=progress, force=force)
     real = [] if store is None else real_neighbours(recipe, store, jobs, clips_folder)

@@ -76,12 +76,18 @@ def render(
 
 
 def check_tables(recipe: "Recipe", folder: Path) -> None:
-    """Whether the recordings know the labels that the recipe will ask for: better said before the training."""
+    """Whether there will be the labels and the recordings that the recipe asks for: better said before the training."""
+    from audio_gen.batch.jobs import check_curves
+    from audio_gen.batch.originals import choose_originals
     from audio_gen.controls import label_indices
     from audio_gen.data.store import Store
 
-    labels = Store(folder / "store").labels
+    store = Store(folder / "store")
+    labels = store.labels
     for table in recipe.generate:
+        check_curves(table, recipe.name, recipe.controls.curves, recipe.sketch is not None)
+        if table.copies is not None:
+            choose_originals(store, table.copies, recipe.data.end_seconds, f"[[generate]] {table.name}")
         for name, wanted in table.labels.items():
             for value in [wanted] if isinstance(wanted, str) else wanted:
                 label_indices({name: value} if value != "*" else {}, labels)

@@ -56,7 +56,9 @@ class Clip(_Table):
     """Samples that left [-1, 1]."""
     sketch_temperature: float | None = None
     guidance: float | None = None
-    """Of the sketch; None in models without one."""
+    """Of the sketch; None where none has drawn."""
+    source: str | None = None
+    """The recording whose curves it follows, relative to the data's folder; None where it follows none."""
 
 
 class RealClip(_Table):

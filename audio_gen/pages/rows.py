@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import PurePosixPath
 
 from audio_gen.pages.manifest import Clip, Manifest, RealClip
 
@@ -31,24 +32,32 @@ class Drawn:
 
 @dataclass
 class Group:
-    """One combination of labels in one set: real clips, then generated ones by their settings."""
+    """One combination of labels in one set: real clips, then generated ones by their settings.
+
+    Or one recording of a set of copies: itself, then its copies.
+    """
 
     labels: dict[str, str]
+    source: str | None = None
     real: list[RealClip] = field(default_factory=list)
     generated: dict[str, list[Clip]] = field(default_factory=dict)
 
 
 def group_clips(manifest: Manifest) -> dict[str, list[Group]]:
     """Groups of each set, in the manifest's order. Real clips that no set shows end in a set of their own."""
-    sets: dict[str, dict[tuple[tuple[str, str], ...], Group]] = {}
+    sets: dict[str, dict[object, Group]] = {}
     for clip in manifest.clips:
         groups = sets.setdefault(clip.set, {})
-        group = groups.setdefault(tuple(sorted(clip.labels.items())), Group(clip.labels))
+        key = (clip.source, *sorted(clip.labels.items()))
+        group = groups.setdefault(key, Group(clip.labels, clip.source))
         group.generated.setdefault(settings_text(clip), []).append(clip)
     shown: set[str] = set()
     for groups in sets.values():
         for group in groups.values():
-            group.real = _neighbours(group.labels, manifest.real)
+            if group.source is None:
+                group.real = _neighbours(group.labels, manifest.real)
+            else:
+                group.real = [clip for clip in manifest.real if clip.source == group.source]
             shown.update(clip.file for clip in group.real)
     result = {name: list(groups.values()) for name, groups in sets.items()}
     others: dict[tuple[tuple[str, str], ...], Group] = {}
@@ -86,6 +95,11 @@ def labels_text(labels: Mapping[str, str]) -> str:
     return ", ".join(labels.values()) or "no label"
 
 
+def group_text(group: Group) -> str:
+    """What a group is called among the others of its set."""
+    return labels_text(group.labels) if group.source is None else PurePosixPath(group.source).stem
+
+
 def table_html(
     number: int, name: str, groups: Sequence[Group], drawn: Mapping[str, Drawn], loud_db: float
 ) -> str:
@@ -97,13 +111,14 @@ def table_html(
     what = f"{count} generated clip{'s' * (count != 1)}" if count else "real, through the codec"
     bodies = []
     for place, group in enumerate(groups, 1):
-        rows = [_name_row(group.labels)]
+        rows = [_name_row(group)]
         if group.real:
             cells = [_real_cell(clip, drawn[clip.file]) for clip in group.real]
             rows.append(_row("real", "real, through the codec", cells))
         for settings, clips in group.generated.items():
             cells = [_generated_cell(clip, drawn[clip.file], loud_db) for clip in clips]
-            rows.append(_row("generated", f"generated, {settings}", cells))
+            how = "generated" if group.source is None else "generated from its curves"
+            rows.append(_row("generated", f"{how}, {settings}", cells))
         bodies.append(f'<tbody id="set-{number}-{place}" role="rowgroup">\n' + "\n".join(rows) + "\n</tbody>")
     return (
         f'<table class="clips" id="set-{number}" role="table">\n<caption><h2>{escape(name)}</h2>'
@@ -118,16 +133,18 @@ def contents_html(sets: Mapping[str, Sequence[Group]]) -> str:
     items = []
     for number, (name, groups) in enumerate(sets.items(), 1):
         links = "".join(
-            f'<a href="#set-{number}-{place}">{escape(labels_text(group.labels))}</a>'
+            f'<a href="#set-{number}-{place}">{escape(group_text(group))}</a>'
             for place, group in enumerate(groups, 1)
         )
         items.append(f'<li><b><a href="#set-{number}">{escape(name)}</a></b> {links}</li>')
     return '<nav aria-label="Contents"><ul>\n' + "\n".join(items) + "\n</ul></nav>"
 
 
-def _name_row(labels: Mapping[str, str]) -> str:
+def _name_row(group: Group) -> str:
+    named = {} if group.source is None else {"recording": group_text(group)}
     names = "".join(
-        f"<span><small>{escape(name)}</small>{escape(value)}</span>" for name, value in labels.items()
+        f"<span><small>{escape(name)}</small>{escape(value)}</span>"
+        for name, value in (*named.items(), *group.labels.items())
     )
     return (
         '<tr class="name" role="row"><th scope="rowgroup" role="rowheader">'
@@ -151,8 +168,9 @@ def _real_cell(clip: RealClip, drawn: Drawn) -> str:
 
 
 def _generated_cell(clip: Clip, drawn: Drawn, loud_db: float) -> str:
+    what = labels_text(clip.labels) if clip.source is None else f"from the curves of {clip.source}"
     spoken = (
-        f"Generated {labels_text(clip.labels)}, seed {clip.seed}, stream {clip.stream}, "
+        f"Generated {what}, seed {clip.seed}, stream {clip.stream}, "
         f"{settings_text(clip)}, {drawn.seconds:.2f} seconds"
     )
     short = settings_text(clip).replace("temperature ", "t ").replace(", ", " · ")

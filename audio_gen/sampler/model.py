@@ -126,7 +126,7 @@ class Model:
         self,
         seconds: Each[float],
         *,
-        curves: Curves | None = None,
+        curves: Each[Curves] | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
         **settings: Any,
     ) -> Waveform | list[Waveform]:
@@ -182,12 +182,13 @@ class Model:
         min_p: Each[float] = 0.0,
         sketch_temperature: Each[float] = TEMPERATURE,
         guidance: Each[float] = GUIDANCE,
-        curves: Curves | None = None,
+        curves: Each[Curves] | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[list[Waveform]]:
         """Like `stream` for several clips side by side: a chunk of each, empty for those that have ended.
 
-        Any setting but the last two may be a list of one value per clip; what is no list goes for all of them.
+        Any setting but the last may be a list of one value per clip; what is no list goes for all of them.
+        (`curves` alone do not say how many clips there are.)
         Clip i plays stream `stream + i`, unless each clip has a seed or a stream of its own.
         """
         parts = parts_of(
@@ -197,7 +198,7 @@ class Model:
         return self._play(parts, curves, chunk_seconds)
 
     def _play(
-        self, parts: Sequence[Part], curves: Curves | None, chunk_seconds: float
+        self, parts: Sequence[Part], curves: Each[Curves] | None, chunk_seconds: float
     ) -> Iterator[list[Waveform]]:
         """Checks at once, and plays when it is asked for chunks."""
         if not chunk_seconds > 0.0:
@@ -207,14 +208,15 @@ class Model:
     def start(
         self,
         parts: Sequence[Part],
-        curves: Curves | None = None,
+        curves: Each[Curves] | None = None,
         heard: NDArray[np.floating] | None = None,
         position: int = 0,
     ) -> Voices:
         """Streams about to play, from the beginning or from `position` after having heard a waveform.
 
         `heard` (rows, time) is the end of what has been played up to `position`: at least one sample more than
-        the receptive field, or all of it if it is shorter. Raises ControlError, SettingError.
+        the receptive field, or all of it if it is shorter. `curves` (frames, channels) are those of every part,
+        or a list of one for each; beyond its end each holds its last frame. Raises ControlError, SettingError.
         """
         if position:
             given, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
@@ -230,8 +232,7 @@ class Model:
         sketching = None
         if curves is None and self.sketch is not None:
             sketching = Sketching.begin(self.sketch, parts)
-        steer = None if sketching is not None else self._checked(curves)
-        spread = None if steer is None else np.repeat(steer[None], rows, axis=0)
+        spread = None if sketching is not None else self._spread(curves, rows)
         if heard is None or position == 0:
             state, previous = self.engine.start(indices), np.zeros(rows, np.float32)
             return Voices(
@@ -263,6 +264,17 @@ class Model:
         if begins or not self.codec.pre_emphasis:
             return np.stack([self.codec.encode(row) for row in heard])
         return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
+
+    def _spread(self, curves: Each[Curves] | None, rows: int) -> NDArray[np.float32] | None:
+        """Curves (rows, frames, channels), as long as the longest; the others hold their last frame."""
+        if not isinstance(curves, Sequence):
+            steer = self._checked(curves)
+            return None if steer is None else np.repeat(steer[None], rows, axis=0)
+        if len(curves) != rows:
+            raise SettingError(f"curves must be given once, or for each clip: {len(curves)} for {rows}")
+        each = [checked for checked in map(self._checked, curves) if checked is not None]
+        longest = max(map(len, each))
+        return np.stack([np.pad(steer, ((0, longest - len(steer)), (0, 0)), mode="edge") for steer in each])
 
     def _checked(self, curves: Curves | None) -> Curves | None:
         wanted = self.checkpoint.shape.curve_channels

@@ -15,7 +15,7 @@ from audio_gen.audio.files import is_pipe
 from audio_gen.errors import AudioFileError, AudioGenError, OutputError
 from audio_gen.interrupts import uninterrupted
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
-from audio_gen.sampler.parts import Part, samples_of
+from audio_gen.sampler.parts import Each, Part, samples_of
 from audio_gen.sampler.take import Take
 from audio_gen.sampler.voices import Curves, Voices
 
@@ -37,7 +37,7 @@ def render(
     takes: Sequence[Take],
     outputs: Sequence[Path | str],
     *,
-    curves: Curves | None = None,
+    curves: Each[Curves] | None = None,
     format: str | None = None,
     bits: int | None = None,
     force: bool = False,
@@ -46,25 +46,28 @@ def render(
 ) -> int:
     """Write each take to its output (a path, or "-"), side by side; a file is finished when its take ends.
 
+    `curves` (frames, channels) steer all takes, or are a list of one for each take; `Take.curves` tells of them.
+
     With `resume`, what a file holds already stays and the rest follows as if it had never stopped: decoded
     samples encode back to their tokens, and coins depend on the position alone. Files that are complete are
     not touched. Nothing is written before it is known that all of it may be. Returns how many samples were
     clipped. Raises OutputError, ControlError, SettingError.
     """
     bits = bits or model.codec.pcm_bits
-    pairs = list(zip(takes, outputs, strict=True))
-    for take, output in pairs:
-        model.start([_part(model, take)], curves)  # refuses what it cannot play
+    steers = list(curves) if isinstance(curves, Sequence) else [curves] * len(takes)
+    rows = list(zip(takes, outputs, steers, strict=True))
+    for take, output, steer in rows:
+        model.start([_part(model, take)], steer)  # refuses what it cannot play
         if resume:
             _check_resumable(model, take, output, format, bits)
         elif not force and output != "-" and Path(output).exists() and not is_pipe(Path(output)):
             raise OutputError(f"{output}: exists; use --force to overwrite it or --resume to continue it")
-    due = [pair for pair in pairs if not resume or samples_in(pair[1]) < _part(model, pair[0]).samples]
+    due = [row for row in rows if not resume or samples_in(row[1]) < _part(model, row[0]).samples]
     clipped = 0
     for first in range(0, len(due), ROWS):
         with ExitStack() as stack:
             running = []
-            for take, output in due[first : first + ROWS]:
+            for take, output, steer in due[first : first + ROWS]:
                 heard, memory = _kept(model, output) if resume else (None, 0.0)
                 writer = AudioWriter(
                     output,
@@ -77,8 +80,8 @@ def render(
                     resume=resume,
                 )
                 stack.enter_context(_closed_at_the_end(writer))
-                running.append(_Running(take, writer, heard, memory))
-            _play(model, running, curves, progress or (lambda samples: None))
+                running.append(_Running(take, writer, steer, heard, memory))
+            _play(model, running, progress or (lambda samples: None))
         clipped += sum(file.writer.samples_clipped for file in running)
     return clipped
 
@@ -122,6 +125,7 @@ class _Running:
 
     take: Take
     writer: AudioWriter
+    curves: Curves | None
     heard: NDArray[np.float32] | None
     """What the file held at its end, (time,)."""
     memory: float | None
@@ -133,13 +137,13 @@ def _part(model: Model, take: Take) -> Part:
     return Part(take.labels, take.seed, take.stream, take.draw, samples_of(take.seconds, model.sample_rate))
 
 
-def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell: Progress) -> None:
+def _play(model: Model, running: Sequence[_Running], tell: Progress) -> None:
     """Finish all files: those that stand at one position go side by side, whoever is furthest behind goes first."""
     chunk = max(1, round(CHUNK_SECONDS * model.sample_rate))
     groups: dict[int, list[_Running]] = {}
     for file in running:
         groups.setdefault(file.writer.samples_written, []).append(file)
-    choirs = [(_voices(model, files, curves, at, chunk), files) for at, files in groups.items()]
+    choirs = [(_voices(model, files, at, chunk), files) for at, files in groups.items()]
     piece = min(FIRST, chunk)
     while choirs := [choir for choir in choirs if choir[0].playing]:
         voices, files = min(choirs, key=lambda choir: choir[0].position)
@@ -153,11 +157,11 @@ def _play(model: Model, running: Sequence[_Running], curves: Curves | None, tell
         tell(sum(waveform.size for _, waveform in made))
 
 
-def _voices(
-    model: Model, files: Sequence[_Running], curves: Curves | None, position: int, chunk: int
-) -> Voices:
+def _voices(model: Model, files: Sequence[_Running], position: int, chunk: int) -> Voices:
     """Streams that stand at `position`, having heard what their files hold."""
     parts = [_part(model, file.take) for file in files]
+    given = [file.curves for file in files if file.curves is not None]
+    curves = given or None  # all have some or none has
     kept = [(file.heard, file.memory) for file in files]
     heard = [waveform for waveform, memory in kept if waveform is not None and memory is not None]
     if len(heard) == len(files):

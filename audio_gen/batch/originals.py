@@ -1,0 +1,54 @@
+"""Held-out recordings that a batch plays again, and all that a model needs to know of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import PurePosixPath
+
+from audio_gen.data.store import Clip, Store
+from audio_gen.errors import DataError
+from audio_gen.sampler.voices import Curves
+
+
+@dataclass(frozen=True)
+class Original:
+    """One recording of a store that has curves."""
+
+    store: Store
+    clip: Clip
+    samples: int
+    """Its length, without the silence learned after it."""
+
+    @property
+    def stem(self) -> str:
+        """Its file's name, without folders and suffix."""
+        return PurePosixPath(self.clip.source).stem
+
+    def curves(self) -> Curves:
+        """Its curves (frames, channels), read anew, so that many originals need no memory. Raises DataError."""
+        curves = self.store.curves_of(self.clip)
+        if curves is None:
+            raise DataError(f"{self.store.path}: holds no curves; prepare it with [controls] curves")
+        return curves[: -(-self.samples // self.store.hop)]
+
+    def told(self) -> str:
+        """What identifies its curves: its file, and a digest of what they say."""
+        digest = blake2b(self.curves().tobytes(), digest_size=8).hexdigest()
+        return f"{PurePosixPath(self.clip.source).name} {digest}"
+
+
+def choose_originals(store: Store, count: int, end_seconds: float, where: str) -> list[Original]:
+    """`count` held-out recordings, evenly spaced among all of them by name: the same ones every time.
+
+    `where` begins the message of the DataError raised where there are fewer.
+    """
+    held_out: Sequence[Clip] = store.clips("valid")
+    if count > len(held_out):
+        raise DataError(f"{where}: copies = {count}, but only {len(held_out)} recordings are held out")
+    chosen = [held_out[number * len(held_out) // count] for number in range(count)]
+    return [Original(store, clip, sounding(clip, store, end_seconds)) for clip in chosen]
+
+
+def sounding(clip: Clip, store: Store, end_seconds: float) -> int:
+    """Samples of a clip without the silence learned after it, at least 1."""
+    return max(1, clip.length - round(end_seconds * store.sample_rate))

@@ -1,0 +1,68 @@
+"""What a recipe can say of a set of clips, with its defaults: see `audio_gen.settings`."""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from audio_gen.sketch import GUIDANCE, TEMPERATURE
+from audio_gen.table import STRICT
+
+FILE = "{labels}-t{temperature}-{index:03}.wav"
+FILE_OF_COPIES = "{source}-t{temperature}-{index:03}.wav"
+OF_THEIR_OWN = ("clips", "seconds", "labels", "sketch_temperature", "guidance")
+"""What a [[generate]] table with `copies` takes from the recordings, and cannot say."""
+
+
+class GenerateSettings(BaseModel):
+    """[[generate]]: one set of clips; every combination of labels and temperature is made `clips` times.
+
+    Or, with `copies`, held-out recordings played again from their own curves at every temperature.
+    """
+
+    model_config = STRICT
+
+    name: str
+    copies: int | None = Field(None, ge=1)
+    """So many of the run's held-out recordings, evenly spaced, each with its own curves, labels and length. What
+    follows curves and has no sketch to draw them can do nothing else."""
+    clips: int = Field(4, ge=1)
+    """Clips per combination."""
+    seconds: float = Field(1.0, gt=0.0)
+    labels: dict[str, str | list[str]] = {}
+    """Label = value, or a list of values, or "*" for all of them."""
+    temperature: float | list[float] = 1.0
+    top_k: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    sketch_temperature: float = Field(TEMPERATURE, ge=0.0, le=10.0)
+    guidance: float = Field(GUIDANCE, ge=0.0, le=10.0)
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Clip i of each combination plays stream i of this seed."""
+    file: str | None = None
+    """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name; of copies also {source}, the
+    recording's name. Left out: FILE, or FILE_OF_COPIES."""
+
+    @model_validator(mode="after")
+    def _copies_have_these(self) -> Self:
+        given = [name for name in OF_THEIR_OWN if name in self.model_fields_set]
+        if self.copies is not None and given:
+            raise ValueError(
+                "copies are made once of each recording, with the labels, the length and the curves it has; "
+                f"leave {' and '.join(given)} out, or make another table"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _plain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the defaults that copies do not go by, so that it can be read back."""
+        tables: dict[str, Any] = plain(self)
+        return {
+            name: value for name, value in tables.items() if self.copies is None or name not in OF_THEIR_OWN
+        }
+
+    @property
+    def template(self) -> str:
+        """Of the file names."""
+        if self.file is not None:
+            return self.file
+        return FILE if self.copies is None else FILE_OF_COPIES
