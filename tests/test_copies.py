@@ -102,6 +102,7 @@ def test_each_copy_is_shown_below_its_own_original(
         assert shown == [(tmp_path / "clips" / clip.file).read_bytes() for clip in (real, *copies)]
         stem = Path(copies[0].source or "").stem
         assert f"<small>recording</small>{stem}<" in body and f'">{stem}</a>' in page
+        assert f"Real {', '.join(real.labels.values())}, through" in body
         assert f"Generated from the curves of {copies[0].source}, seed 4" in body
         assert "generated from its curves, temperature 0.7" in body
 

@@ -161,7 +161,8 @@ def _row(kind: str, header: str, cells: Sequence[str]) -> str:
 
 
 def _real_cell(clip: RealClip, drawn: Drawn) -> str:
-    spoken = f"Real {labels_text(clip.labels)}, through the codec, {drawn.seconds:.2f} seconds"
+    what = labels_text(clip.labels) if clip.labels else clip.source
+    spoken = f"Real {what}, through the codec, {drawn.seconds:.2f} seconds"
     source = escape(clip.source)
     notes = f'{drawn.seconds:.2f} s<span class="file" title="{source}">{source}</span>'
     return _cell(clip.file, drawn, spoken, "", notes)
