@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import astuple, replace
@@ -15,16 +16,22 @@ import soundfile
 from command_line import call
 from networks import network_settings, random_tensors
 
-from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from audio_gen.checkpoint import Checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.data.prepare import prepare
+from audio_gen.data.store import Store
 from audio_gen.evaluation import resemblance
+from audio_gen.evaluation.clips import copy
 from audio_gen.evaluation.copies import Copy, figures
+from audio_gen.evaluation.excerpts import Excerpt
+from audio_gen.evaluation.fidelity import chosen, obstacle
+from audio_gen.evaluation.originals import Originals
 from audio_gen.evaluation.packages import missing, remedy
-from audio_gen.evaluation.resemblance import Original, Resemblance, pitch, pitch_errors
+from audio_gen.evaluation.resemblance import Resemblance, Voice, pitch, pitch_errors
 from audio_gen.evaluation.spectra import Waveform
 from audio_gen.evaluation.speech import Recogniser, transcript, word_errors, words
 from audio_gen.recipe import build_recipe
+from audio_gen.sampler import Draw, load
 from audio_gen.shape import NetworkShape
 
 RATE = 8000
@@ -54,8 +61,9 @@ def voice(seconds: float, hertz: float, rate: int = RATE, seed: int = 0) -> Wave
 def test_measures_know_the_same_from_the_noisy(rate: int) -> None:
     wave = voice(1.5, 140.0, rate)
     noise = np.random.default_rng(1).standard_normal(len(wave)).astype(np.float32)
-    original = Original(wave, rate)
-    same, faint, loud = (original.measure(wave + level * noise) for level in (0.0, 0.01, 0.1))
+    original = Voice(wave, rate)
+    copies = (Voice(wave + level * noise, rate) for level in (0.0, 0.01, 0.1))
+    same, faint, loud = map(original.resemblance, copies)
     assert same.pesq > 4.4 and same.stoi > 0.9999
     assert (same.cepstral, same.pitch, same.voicing) == (0.0, 0.0, 0.0)
     assert same.pesq > faint.pesq > loud.pesq >= 1.0 and same.stoi > faint.stoi > loud.stoi
@@ -64,10 +72,10 @@ def test_measures_know_the_same_from_the_noisy(rate: int) -> None:
 
 
 def test_a_shifted_pitch_is_measured_in_cents() -> None:
-    one, other, far = (voice(1.5, 140.0 * 2 ** (cents / 1200)) for cents in (0, 50, 700))
-    found = Original(one, RATE).measure(other, ["pitch"])
+    one, other, far = (Voice(voice(1.5, 140.0 * 2 ** (cents / 1200)), RATE) for cents in (0, 50, 700))
+    found = one.resemblance(other, ["pitch"])
     assert found.pitch == pytest.approx(50.0, abs=4.0) and found.voicing < 0.1 and math.isnan(found.pesq)
-    assert Original(one, RATE).measure(far, ["voicing"]).pitch == pytest.approx(700.0, abs=10.0)
+    assert one.resemblance(far, ["voicing"]).pitch == pytest.approx(700.0, abs=10.0)
     tone = np.sin(2 * np.pi * 110.0 * np.arange(RATE) / RATE).astype(np.float32)
     assert np.nanmedian(pitch(tone, RATE)) == pytest.approx(110.0, rel=5e-3)
     assert pitch_errors(np.array([math.nan]), np.array([math.nan]))[1] == 0.0
@@ -83,15 +91,16 @@ def test_cepstral_distance_is_that_of_smooth_spectra() -> None:
 
 
 def test_what_cannot_be_told_is_not_a_number() -> None:
-    wave, nothing = voice(1.0, 140.0), np.zeros(RATE, np.float32)
-    silent = Original(nothing, RATE).measure(nothing)
+    wave, nothing = Voice(voice(1.0, 140.0), RATE), Voice(np.zeros(RATE, np.float32), RATE)
+    brief = Voice(wave.waveform[:1000], RATE)
+    silent = nothing.resemblance(nothing)
     assert all(map(math.isnan, astuple(replace(silent, voicing=math.nan)))) and silent.voicing == 0.0
-    lost = Original(wave, RATE).measure(nothing)
+    lost = wave.resemblance(nothing)
     assert math.isnan(lost.pesq) and lost.cepstral > 5.0 and lost.voicing > 0.3
-    brief = Original(wave[:1000], RATE).measure(wave[:1000])
-    assert math.isnan(brief.pesq) and math.isnan(brief.stoi) and brief.cepstral == 0.0
-    with pytest.raises(ValueError, match="copy of 5"):
-        Original(wave, RATE).measure(wave[:5])
+    little = brief.resemblance(brief)
+    assert math.isnan(little.pesq) and math.isnan(little.stoi) and little.cepstral == 0.0
+    with pytest.raises(ValueError, match="copy of 1000"):
+        wave.resemblance(brief)
 
 
 def test_word_errors_by_hand(tmp_path: Path) -> None:
@@ -246,7 +255,7 @@ def test_one_command_holds_copies_against_recordings(
         "Fidelity",
         "6 of 6 held-out",
         "PESQ, narrow band",
-        "word errors, %",
+        "word error rate, %",
         "codec alone",
         "in 4 copies",
     ):
@@ -261,11 +270,6 @@ def test_copies_are_those_of_vocode_in_any_number(desk: Path, tmp_path: Path) ->
     model = desk / "vocoder"
     one = evaluated(model, model, "--copies", 1)["fidelity"]
     assert [each["source"] for each in one["copies"]] == ["bob_0.wav"]
-    from audio_gen.data.store import Store
-    from audio_gen.evaluation.clips import copy
-    from audio_gen.evaluation.fidelity import chosen
-    from audio_gen.sampler import Draw, load
-
     store, player = Store(model / "store"), load(model)
     clip = store.clips("valid")[3]
     excerpts = chosen([(clip, clip.length, clip.labels)], 3, RATE)
@@ -279,6 +283,36 @@ def test_copies_are_those_of_vocode_in_any_number(desk: Path, tmp_path: Path) ->
     wave = soundfile.read(target, dtype="float32")[0]
     # The store keeps its curves in half precision, so that some draws differ in the end.
     assert len(wave) == len(made) and (np.abs(wave - made) < 1e-4)[:200].mean() > 0.9
+
+
+def test_recordings_are_found_again_whole_or_in_parts(desk: Path, tmp_path: Path) -> None:
+    data = {"source": str(desk / "recordings"), "sample_rate": RATE, "split": "time", "valid_fraction": 0.4,
+            "gap_seconds": 0.05, "gain": "file", "codec": {"levels": 512, "pre_emphasis": 0.5}}  # fmt: skip
+    codec = data.pop("codec")
+    network = {"layers": [1], "channels": [1], "pool": []}
+    prepare(
+        build_recipe({"name": "parts", "data": data, "codec": codec, "network": network}), tmp_path / "store"
+    )
+    store = Store(tmp_path / "store")
+    originals = Originals(desk / "recordings", store)
+    for clip in store.clips("valid"):
+        found = originals.waveform(Excerpt(clip, 0, clip.length, {}))
+        assert clip.start > 0 and found is not None and len(found) == clip.length
+        assert (store.codec.encode(found) == store.tokens(clip)).mean() > 0.999
+        assert originals.waveform(Excerpt(replace(clip, start=0), 0, clip.length, {})) is None
+        assert originals.words(clip) is None  # the transcript is of more than was held out
+    assert Originals(tmp_path, store).waveform(Excerpt(clip, 0, clip.length, {})) is None
+
+
+def test_a_run_knows_where_its_recordings_were(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pocketsphinx.Decoder", lambda **settings: Stub(*[None] * 2))
+    run = shutil.copytree(desk / "vocoder", tmp_path / "run")
+    for source, there in ((desk / "recordings", True), (tmp_path / "gone", False)):
+        (run / "recipe.json").write_text(json.dumps({"data": {"source": str(source)}}))
+        (found,) = evaluated(run, run, "--copies", 1)["fidelity"]["copies"]
+        assert (found["codec"] is not None) == there
 
 
 def test_what_is_missing_is_said(desk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -307,14 +341,16 @@ def test_what_is_missing_is_said(desk: Path, monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setitem(sys.modules, module, None)
     part = evaluated(model, model, "--recordings", desk / "recordings", "--copies", 2)["fidelity"]
     assert [each["measure"] for each in part["figures"]] == ["stoi"]
-    said = [note for note in part["notes"] if INSTALL in note]
-    assert [note.split(" left out")[0] for note in said] == [
-        "PESQ", "mel-cepstral distance and pitch error and voicing error", "word errors",
-    ]  # fmt: skip
+    said = [note.split(";")[0] for note in part["notes"] if INSTALL in note]
+    assert said == [
+        "Without pesq there is no PESQ",
+        "Without librosa there is no mel-cepstral distance, pitch error and voicing error",
+        "Without pocketsphinx there is no word error rate",
+    ]
     monkeypatch.setitem(sys.modules, "pystoi", None)
     none = evaluated(model, model)
     assert none["fidelity"] is None
-    assert none["left_out"]["fidelity"] == f"it needs pesq and pystoi and librosa; run: {INSTALL}"
+    assert none["left_out"]["fidelity"] == f"it needs pesq, pystoi and librosa; run: {INSTALL}"
     assert missing(["pesq", "numpy"]) == ["pesq"] and INSTALL in remedy(["pesq"])
 
 
@@ -322,6 +358,9 @@ def test_models_and_calls_that_do_not_fit(desk: Path, tmp_path: Path) -> None:
     plain = evaluated(desk / "plain", desk / "plain")
     assert plain["fidelity"] is None and "follows no curves" in plain["left_out"]["fidelity"]
     model = desk / "vocoder"
+    drawing = load(model)
+    drawing.sketch = drawing
+    assert "draws the curves" in str(obstacle(drawing, 1)) and "no held-out" in str(obstacle(load(model), 0))
     for arguments, code, said in (
         (("--copies", 0), 2, "copies must be 1 or more"),
         (("--recordings", tmp_path / "nowhere"), 1, "no such folder"),
@@ -329,4 +368,3 @@ def test_models_and_calls_that_do_not_fit(desk: Path, tmp_path: Path) -> None:
     ):
         called = call("evaluate", model, model, "--only", "fidelity", *arguments, "-q")
         assert called.code == code and said in called.errors and len(called.errors.splitlines()) == 1
-    assert load_checkpoint(model / "model.safetensors").curves == ("mel",)

@@ -17,7 +17,7 @@ NAMES = {
     "cepstral": "mel-cepstral distance",
     "pitch": "pitch error",
     "voicing": "voicing error",
-    WORDS: "word errors",
+    WORDS: "word error rate",
 }
 UNITS = {"cepstral": "dB", "pitch": "cents", "voicing": "%", WORDS: "%"}
 DIGITS = {"pesq": 2, "stoi": 3, "cepstral": 2}

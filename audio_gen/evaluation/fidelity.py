@@ -20,8 +20,8 @@ from audio_gen.evaluation.blocks import Block, Histogram, Kind, Section, Sounds,
 from audio_gen.evaluation.copies import Copy, Figure
 from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.evaluation.originals import Originals
-from audio_gen.evaluation.packages import missing, remedy, there
-from audio_gen.evaluation.resemblance import MEASURES, Original, available
+from audio_gen.evaluation.packages import INSTALL, listed, missing, remedy, there
+from audio_gen.evaluation.resemblance import MEASURES, Voice, available
 from audio_gen.evaluation.spectra import Waveform
 from audio_gen.evaluation.speech import LANGUAGE, Recogniser
 from audio_gen.sampler.draw import Draw
@@ -155,12 +155,12 @@ def judge(
     found = []
     for place, (excerpt, copy, through) in enumerate(zip(excerpts, made, heard, strict=True)):
         tell(place, len(excerpts), "measuring copies")
-        whole = full[place]
+        whole, recording = full[place], Voice(through, rate)
         found.append(
             Copy(
                 excerpt.clip.source, excerpt.labels, excerpt.samples / rate,
-                Original(through, rate).measure(copy),
-                None if whole is None else Original(whole, rate).measure(through),
+                recording.resemblance(Voice(copy, rate)),
+                None if whole is None else Voice(whole, rate).resemblance(recording),
             )
         )  # fmt: skip
     notes = [*_missing(), *_gaps(full, originals)]
@@ -171,7 +171,7 @@ def judge(
             if originals is not None
             else "beside them; say where they are: --recordings"
         )
-        notes.append(f"Word errors are left out: no transcripts (.txt) were found {where}.")
+        notes.append(f"The word error rate is left out: no transcripts (.txt) were found {where}.")
     elif there(RECOGNISER):
         recogniser = Recogniser()
         for place, words in enumerate(texts):
@@ -199,7 +199,10 @@ def _missing() -> list[str]:
     titles: dict[str, list[str]] = {}
     for measure, package in (MEASURES | {copies.WORDS: RECOGNISER}).items():
         titles.setdefault(package, []).append(copies.NAMES[measure])
-    return [f"{' and '.join(titles[package])} left out: {remedy([package])}." for package in missing(titles)]
+    return [
+        f"Without {package} there is no {listed(titles[package])}; run: {INSTALL}"
+        for package in missing(titles)
+    ]
 
 
 def _gaps(full: Sequence[Waveform | None], originals: Originals | None) -> list[str]:

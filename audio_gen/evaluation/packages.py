@@ -1,6 +1,6 @@
 """The packages of the extra `evaluate`: which parts need them, and whether they are installed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
 INSTALL = "pip install 'audio-gen[evaluate]'"
@@ -23,10 +23,20 @@ def there(package: str) -> bool:
         return False
 
 
-def remedy(packages: Iterable[str]) -> str:
+def remedy(packages: Sequence[str]) -> str:
     """What is needed, and how to get it.
 
-    >>> remedy(["pesq", "pystoi"])
-    "it needs pesq and pystoi; run: pip install 'audio-gen[evaluate]'"
+    >>> remedy(["pesq", "pystoi", "librosa"])
+    "it needs pesq, pystoi and librosa; run: pip install 'audio-gen[evaluate]'"
     """
-    return f"it needs {' and '.join(packages)}; run: {INSTALL}"
+    return f"it needs {listed(packages)}; run: {INSTALL}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> listed(["pesq"]), listed(["pesq", "pystoi"])
+    ('pesq', 'pesq and pystoi')
+    """
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,29 +60,32 @@ class Resemblance:
     """Share of frames that are voiced in one of them alone."""
 
 
-class Original:
-    """What copies are held against: it is analysed once, for any number of them."""
+class Voice:
+    """A waveform to compare, whose pitch is tracked once, for any number of comparisons."""
 
     def __init__(self, waveform: Waveform, sample_rate: int) -> None:
-        self._waveform, self._rate = waveform, sample_rate
-        self._pitch: Floats | None = None
+        self.waveform, self.sample_rate = waveform, sample_rate
 
-    def measure(self, copy: Waveform, which: Collection[str] | None = None) -> Resemblance:
-        """A `copy` (time,) of the same length. `which` measures: by default all whose packages are installed."""
-        if copy.shape != self._waveform.shape:
-            raise ValueError(f"a copy of {len(copy)} samples beside an original of {len(self._waveform)}")
+    @cached_property
+    def pitch(self) -> Floats:
+        """Hertz (frames,); NaN where there is none."""
+        return pitch(self.waveform, self.sample_rate)
+
+    def resemblance(self, copy: "Voice", which: Collection[str] | None = None) -> Resemblance:
+        """Of a `copy` of the same length to this. `which` measures: by default all whose packages are installed."""
+        one, other, rate = self.waveform, copy.waveform, self.sample_rate
+        if one.shape != other.shape:
+            raise ValueError(f"a copy of {len(other)} samples beside an original of {len(one)}")
         wanted = available() if which is None else which
         found = {}
         if "pesq" in wanted:
-            found["pesq"] = pesq(self._waveform, copy, self._rate)
+            found["pesq"] = pesq(one, other, rate)
         if "stoi" in wanted:
-            found["stoi"] = stoi(self._waveform, copy, self._rate)
+            found["stoi"] = stoi(one, other, rate)
         if "cepstral" in wanted:
-            found["cepstral"] = cepstral_distance(self._waveform, copy, self._rate)
+            found["cepstral"] = cepstral_distance(one, other, rate)
         if {"pitch", "voicing"} & set(wanted):
-            if self._pitch is None:
-                self._pitch = pitch(self._waveform, self._rate)
-            found["pitch"], found["voicing"] = pitch_errors(self._pitch, pitch(copy, self._rate))
+            found["pitch"], found["voicing"] = pitch_errors(self.pitch, copy.pitch)
         return Resemblance(**found)
 
 
