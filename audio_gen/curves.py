@@ -108,7 +108,7 @@ class CurveExtractor:
         self._channels = curve_channels(names, mel_bands)
         reach = 0
         if "mel" in names:
-            reach = _window_size(sample_rate, hop)
+            reach = window_size(sample_rate, hop)
         if "pitch" in names:
             reach = max(reach, _pitch_window(sample_rate) + round(_PITCH_CONTEXT * sample_rate))
         self._margin = -(-reach // hop)  # frames
@@ -160,7 +160,7 @@ def _loudness(wave: Floats, hop: int) -> Floats:
 
 
 def _mel(wave: Floats, margin: int, frames: int, rate: int, hop: int, bands: int) -> Floats:
-    size = _window_size(rate, hop)
+    size = window_size(rate, hop)
     window = np.hanning(size + 1)[:-1]
     start = margin * hop + hop // 2 - size // 2  # windows are centred on their frames
     views = np.lib.stride_tricks.sliding_window_view(wave[start:], size)[: frames * hop : hop]
@@ -169,8 +169,8 @@ def _mel(wave: Floats, margin: int, frames: int, rate: int, hop: int, bands: int
     return scale_decibels(10.0 * np.log10(np.maximum(power @ _mel_bank(rate, size, bands), 1e-12)))
 
 
-def _window_size(rate: int, hop: int) -> int:
-    """Power of two of at least 50 ms and one hop."""
+def window_size(rate: int, hop: int) -> int:
+    """Samples of the windows that mel is measured through: a power of two of at least 50 ms and one hop."""
     return 1 << math.ceil(math.log2(max(rate * 0.05, hop, 16)))
 
 
@@ -191,7 +191,7 @@ def _mel_bank(rate: int, size: int, bands: int) -> NDArray[np.float64]:
 def mel_geometry(rate: int, hop: int, bands: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the bands of the mel curve lie: their centres in Hz (bands,), and how many of the spectrum's bins each of
     them adds up (bands,)."""
-    size = _window_size(rate, hop)
+    size = window_size(rate, hop)
     return _mel_edges(rate, bands)[1:-1], _mel_bank(rate, size, bands).sum(axis=0)
 
 

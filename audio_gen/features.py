@@ -2,9 +2,32 @@
 
 A file is an .npz with `curves` (frames, channels) and how they were measured: `names`, `sample_rate` (Hz), `hop`
 (samples per frame). A bare .npy holds the curves alone, and only their number of channels can be checked.
+
+The mel curve is that of torchaudio and librosa on another scale. Of a recording, for a vocoder (`audio-gen info` says
+what its curves are):
+
+```python
+import numpy as np, soundfile, torch, torchaudio
+
+rate, bands, hop, window = 16_000, 80, 128, 1024
+wave = torch.from_numpy(soundfile.read("word.wav", dtype="float32")[0])  # (time,) at that rate
+wave *= 0.9 / wave.abs().max()  # as loud as the vocoder's training audio
+frames, before = -(-len(wave) // hop), (window - hop) // 2  # windows are centred on their frames
+padded = torch.nn.functional.pad(wave, (before, (frames - 1) * hop + window - before - len(wave)))
+mel = torchaudio.transforms.MelSpectrogram(rate, window, hop_length=hop, n_mels=bands, center=False)
+power = mel(padded).T * (2 / mel.spectrogram.window.sum()) ** 2  # a sine of amplitude 1 is 0 dB
+curves = 10 * power.clamp(min=1e-8).log10() / 40 + 1  # -80 dB is -1
+np.savez("word.npz", curves=curves, names=["mel"], sample_rate=rate, hop=hop)
+```
+
+`audio-gen vocode word.npz --model MODEL` plays it. The curves measured here are within 0.002 dB of these, and within
+0.0001 dB of `librosa.feature.melspectrogram(..., htk=True, norm=None)` on the same scale, at 16 kHz with 80 bands and
+at 8 kHz with 20 (chirp, noise and speech-like sounds; torchaudio's own rounding is most of the difference).
 """
 
 import math
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +40,8 @@ from audio_gen.errors import ControlError, OutputError, SettingError
 
 Curves = NDArray[np.float32]
 ARRAYS = (".npy", ".npz")
+FARTHEST = 1.5
+"""Values of loudness and mel lie from -1 to little above 1. What leaves this either way is on another scale."""
 
 
 def mel_bands(checkpoint: Checkpoint) -> int:
@@ -70,31 +95,50 @@ def check_target(path: Path, force: bool) -> None:
 
 def load_features(path: Path, checkpoint: Checkpoint) -> Curves:
     """Curves (frames, channels) from an .npz or .npy, checked against what the model follows. Raises ControlError."""
+    settings = _settings(checkpoint)
+    arrays = _arrays(path, ["curves", *settings])
+    for key, ours in settings.items():
+        if key in arrays and not np.array_equal(arrays[key], ours):
+            theirs = arrays[key].tolist()
+            raise ControlError(f"{path}: measured with {key} {theirs}, the model follows {ours.tolist()}")
+    curves, width = arrays["curves"], checkpoint.shape.curve_channels
+    if curves.ndim != 2 or curves.shape[1] != width or not len(curves):
+        turned = "; transpose it" if curves.ndim == 2 and curves.shape[0] == width else ""
+        raise ControlError(f"{path}: must be (frames, {width}), got {curves.shape}{turned}")
+    if curves.dtype.kind not in "fiu" or not (np.abs(curves) < np.finfo(np.float32).max).all():
+        raise ControlError(f"{path}: holds values that are no finite numbers")
+    _check_scale(curves, checkpoint, path)
+    return curves.astype(np.float32)
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Those of `names` that a file of arrays holds, `curves` among them; a bare array is these. Raises ControlError."""
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise ControlError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise ControlError(f"{path}: cannot be read as an array: {error}") from None
-    if isinstance(loaded, np.ndarray):
-        curves = loaded
-    else:
-        with loaded:
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"curves": loaded}
             if "curves" not in loaded.files:
                 raise ControlError(f"{path}: holds no `curves`, only {', '.join(loaded.files) or 'nothing'}")
-            curves = loaded["curves"]
-            for key, ours in _settings(checkpoint).items():
-                if key in loaded.files and not np.array_equal(loaded[key], ours):
-                    theirs = loaded[key].tolist()
-                    raise ControlError(
-                        f"{path}: measured with {key} {theirs}, the model follows {ours.tolist()}"
-                    )
-    width = checkpoint.shape.curve_channels
-    if curves.ndim != 2 or curves.shape[1] != width or not len(curves):
-        raise ControlError(f"{path}: must be (frames, {width}), got {curves.shape}")
-    if not np.issubdtype(curves.dtype, np.number) or not np.isfinite(curves).all():
-        raise ControlError(f"{path}: holds values that are no finite numbers")
-    return curves.astype(np.float32)
+            return {name: loaded[name] for name in names if name in loaded.files}
+    except FileNotFoundError:
+        raise ControlError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ControlError(f"{path}: cannot be read as an array: {error}") from None
+
+
+def _check_scale(curves: NDArray[Any], checkpoint: Checkpoint, path: Path) -> None:
+    """Refuse loudness and mel on another scale, such as natural logarithms. Raises ControlError."""
+    first, bands = 0, mel_bands(checkpoint)
+    for name in checkpoint.curves:
+        channels = curve_channels([name], bands)
+        low, high = (float(pick(curves[:, first : first + channels])) for pick in (np.min, np.max))
+        if name != "pitch" and not -FARTHEST <= low <= high <= FARTHEST:
+            raise ControlError(
+                f"{path}: {name} is on another scale, from {low:.2f} to {high:.2f}; "
+                "the model follows decibels / 40 + 1, from -1 to about 1"
+            )
+        first += channels
 
 
 def _settings(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
         "envelope_predictor": f"order {shape.envelope_order}, from the mel curve" if shape.envelope else "",
         "labels": {name: list(values) for name, values in shape.labels.items()},
-        "curves": list(checkpoint.curves),
+        "curves": list(checkpoint.curves) if as_json else _curves(checkpoint),
         "sketch": _sketch(checkpoint.sketch),
         "quantization": dict(checkpoint.quantization),
         "precision": choose(checkpoint, "auto"),
@@ -95,6 +95,19 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         elif isinstance(value, int):
             value = f"{value:,}" if value >= 100_000 else value
         product(f"{key.replace('_', ' '):32} {value}")
+
+
+def _curves(checkpoint: "Checkpoint") -> str:
+    """The curves that the model follows, and how they are measured."""
+    from audio_gen.curves import window_size
+    from audio_gen.features import mel_bands
+
+    if not checkpoint.curves:
+        return ""
+    rate, hop = checkpoint.sample_rate, checkpoint.shape.hop
+    every = f"every {hop} samples, {1000 * hop / rate:g} ms"
+    mel = f"; mel in {mel_bands(checkpoint)} bands through windows of {window_size(rate, hop)} samples"
+    return f"{', '.join(checkpoint.curves)}: {every}{mel if 'mel' in checkpoint.curves else ''}"
 
 
 def _sketch(sketch: "Checkpoint | None") -> dict[str, Any]:
