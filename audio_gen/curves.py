@@ -337,6 +337,10 @@ def player_frames(
     seconds: NDArray[np.float64] = (frames + 0.5) * (hop / sample_rate)
     rows = [np.zeros((count, 0), np.float32)]
     for name in names:
+        if name == "mel":
+            raise ControlError(
+                "this model follows the mel curve of a recording; play it with `audio-gen vocode`"
+            )
         if name not in given:
             raise ControlError(f"this model needs the curve {name!r}; give {name}=NUMBER or {name}=FILE.csv")
         rows.append(given[name].frames(seconds))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_line import Called, call
 from test_batch import contents, tables
+from test_sketch import random_checkpoint
 from toys import BANDS, HOP, RATE, toy_recipe, toy_vocoder, write_tones
 
 from audio_gen.audio import read, read_tags
@@ -126,6 +127,27 @@ def test_what_is_there_is_kept_and_a_changed_curve_is_not(source: Path, model: M
     changed = Store(tmp_path / "store")
     assert run_batch(fewer, model, changed, tmp_path) == Rendered(2, 4)
     assert run_batch(fewer, model, changed, tmp_path) == Rendered(0, 6)
+
+
+def test_a_model_that_draws_its_curves_can_be_given_those_of_recordings(
+    source: Path, store: Store, tmp_path: Path
+) -> None:
+    """In one batch; each clip is the clip made alone."""
+    model, drawn = Model(random_checkpoint()), {"name": "drawn", "clips": 2, "seconds": 0.4, "guidance": 1.0}
+    assert run_batch(vocoder_recipe(source, COPIES, drawn), model, store, tmp_path) == Rendered(8, 0)
+    *copies, first, second = read_manifest(tmp_path).clips
+    held_out = {clip.source: clip for clip in store.clips("valid")}
+    assert {(clip.sketch_temperature, clip.guidance) for clip in copies} == {(None, None)}
+    assert first.source is None and (first.guidance, second.stream) == (1.0, 1)
+    for entry in (copies[0], copies[5], second):
+        curves = None if entry.source is None else store.curves_of(held_out[entry.source])
+        settings = {} if entry.guidance is None else {"guidance": entry.guidance}
+        alone = model.generate(
+            entry.seconds, labels=entry.labels, seed=entry.seed, stream=entry.stream, curves=curves,
+            temperature=entry.temperature, **settings,
+        )  # fmt: skip
+        made = read(tmp_path / "clips" / entry.file)
+        assert np.array_equal(model.codec.encode(made), model.codec.encode(alone))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")

@@ -191,6 +191,11 @@ def test_low_pitches_are_on_the_right_scale(tmp_path: Path) -> None:
         load_features(tmp_path / "decibels.npy", follows)
 
 
+def test_a_vocoder_that_is_to_generate_names_the_verb_that_plays_it(vocoder: Path, tmp_path: Path) -> None:
+    called = call("generate", vocoder, "-o", tmp_path / "out.wav")
+    assert called.code == 1 and "`audio-gen vocode`" in called.errors and called.errors.count("\n") == 1
+
+
 def test_info_says_how_curves_are_measured(vocoder: Path) -> None:
     told = call("info", vocoder).text
     assert "mel: every 128 samples, 8 ms; mel in 80 bands through windows of 1024 samples" in told
