@@ -163,27 +163,15 @@ def judge(
                 None if whole is None else Voice(whole, rate).resemblance(recording),
             )
         )  # fmt: skip
-    notes = [*_missing(), *_gaps(full, originals)]
     texts = [_words(each, store, originals) for each in excerpts]
-    if not any(texts):
-        where = (
-            "beside the recordings"
-            if originals is not None
-            else "beside them; say where they are: --recordings"
-        )
-        notes.append(f"The word error rate is left out: no transcripts (.txt) were found {where}.")
-    elif there(RECOGNISER):
+    notes = [*_missing(), *_gaps(full, originals), *_silence(texts, originals)]
+    if any(texts) and there(RECOGNISER):
         recogniser = Recogniser()
         for place, words in enumerate(texts):
             tell(place, len(texts), "recognising words")
             if words:
-                found[place] = found[place].understood(
-                    words, recogniser.hear(made[place], rate), recogniser.hear(heard[place], rate)
-                )
-        notes.append(
-            f"Words are those that {RECOGNISER} ({LANGUAGE}) hears in {sum(map(bool, texts)):,} copies and their "
-            "recordings, in which it errs, too."
-        )
+                understood = [recogniser.hear(each[place], rate) for each in (made, heard)]
+                found[place] = found[place].understood(words, *understood)
     figures = copies.figures(found, rate)
     notes += [
         f"{each.title}: {each.count:,} of {len(found):,} copies have enough sound to measure it."
@@ -217,6 +205,23 @@ def _gaps(full: Sequence[Waveform | None], originals: Originals | None) -> list[
             f"Codec alone is without {lost:,} of {len(full):,} recordings, which are not in {originals.folder}."
         ]
     return []
+
+
+def _silence(texts: Sequence[list[str] | None], originals: Originals | None) -> list[str]:
+    """A sentence on what words are compared, or why none are."""
+    told = sum(map(bool, texts))
+    if originals is None:
+        return [
+            "The word error rate is left out: transcripts (.txt) lie beside recordings; see --recordings."
+        ]
+    if not told:
+        return ["The word error rate is left out: no transcripts (.txt) were found beside the recordings."]
+    if not there(RECOGNISER):
+        return []
+    return [
+        f"Words are those that {RECOGNISER} ({LANGUAGE}) hears in {told:,} copies and their recordings, in which it "
+        "errs, too."
+    ]
 
 
 def _words(excerpt: Excerpt, store: Store, originals: Originals | None) -> list[str] | None:
