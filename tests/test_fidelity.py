@@ -268,8 +268,8 @@ def test_one_command_holds_copies_against_recordings(
 
 def test_copies_are_those_of_vocode_in_any_number(desk: Path, tmp_path: Path) -> None:
     model = desk / "vocoder"
-    one = evaluated(model, model, "--copies", 1)["fidelity"]
-    assert [each["source"] for each in one["copies"]] == ["bob_0.wav"]
+    one, two = (evaluated(model, model, "--copies", count)["fidelity"]["copies"] for count in (1, 2))
+    assert [each["source"] for each in two] == ["ann_0.wav", "bob_0.wav"] and one == two[:1]
     store, player = Store(model / "store"), load(model)
     clip = store.clips("valid")[3]
     excerpts = chosen([(clip, clip.length, clip.labels)], 3, RATE)

@@ -73,13 +73,16 @@ def make(
 def copy(
     model: Model, store: Store, excerpts: Sequence[Excerpt], seed: int, draw: Draw, tell: Tell
 ) -> list[Waveform]:
-    """Each excerpt made again by a model that follows curves, from its own: float32 (time,) of its length."""
+    """Each excerpt made again by a model that follows curves, from its own: float32 (time,) of its length.
+
+    All play stream 0 of the seed, as `vocode` does, so that a copy is what it is however many others are made.
+    """
     made: list[Waveform] = []
     for first in range(0, len(excerpts), ROWS):
         tell(first, len(excerpts))
         some, rate = excerpts[first : first + ROWS], model.sample_rate
         lengths = [lead(each, rate) + each.samples for each in some]
-        played = _play(model, store, some, range(first, first + len(some)), seed, draw, lengths, 0.0)
+        played = _play(model, store, some, [0] * len(some), seed, draw, lengths, 0.0)
         made += [waveform[lead(each, rate) :] for each, waveform in zip(some, played, strict=True)]
     return made
 
@@ -102,7 +105,7 @@ def end_of(waveform: Waveform, patience: int) -> int | None:
 
 
 def _play(
-    model: Model, store: Store, excerpts: Sequence[Excerpt], streams: range, seed: int, draw: Draw,
+    model: Model, store: Store, excerpts: Sequence[Excerpt], streams: Sequence[int], seed: int, draw: Draw,
     lengths: Sequence[int], end: float,
 ) -> list[Waveform]:  # fmt: skip
     """A waveform (time,) beside each excerpt, of its length or until all have fallen silent."""

@@ -125,12 +125,14 @@ def chosen(
 ) -> list[Excerpt]:
     """At most `count` of the held-out clips (clip, samples that sound, labels), evenly spread, each in one piece.
 
+    They are those that `[[generate]] copies` chooses.
+
     >>> some = [(Clip(f"{n}.wav", "valid", 0, 0, 9, {}, 1.0, "", 0), 9, {}) for n in range(6)]
     >>> [each.clip.source for each in chosen(some, 3, 16_000)]
-    ['1.wav', '3.wav', '5.wav']
+    ['0.wav', '2.wav', '4.wav']
     """
     count, longest = min(count, len(held_out)), round(LONGEST_SECONDS * sample_rate)
-    some = [held_out[(2 * place + 1) * len(held_out) // (2 * count)] for place in range(count)]
+    some = [held_out[place * len(held_out) // count] for place in range(count)]
     return [Excerpt(clip, 0, min(samples, longest), labels) for clip, samples, labels in some]
 
 
@@ -140,7 +142,7 @@ def judge(
 ) -> Fidelity:  # fmt: skip
     """Copies of `excerpts`, out of so many held-out recordings, held against them.
 
-    Copy i plays stream i of the seed. `strict`: raises DataError if none of the `originals` is found.
+    `strict`: raises DataError if none of the `originals` is found.
     """
     rate = model.sample_rate
     full = [originals.waveform(each) if originals is not None else None for each in excerpts]
