@@ -219,4 +219,12 @@ typedef struct Kernels {
     int32_t per_word; /* channels in a word of a vector that products read */
 } Kernels;
 
+#if defined(__x86_64__)
+/* Does the processor have these instructions, and does the system keep their registers? */
+int has_avx2(void);
+int has_avx512(void);
+int has_avx512vnni(void);
+int has_avx512bf16(void);
+#endif
+
 #endif

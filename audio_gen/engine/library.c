@@ -32,10 +32,10 @@ static int has(uint32_t kept, uint32_t ebx7, uint32_t ecx7, uint32_t eax7_1) {
 enum { KEEPS_AVX = 0x06, KEEPS_AVX512 = 0xe6, AVX2 = 1 << 5, VNNI = 1 << 11, BF16_DOT = 1 << 5 };
 static const uint32_t AVX512 = AVX2 | 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* F, DQ, CD, BW, VL */
 
-static int has_avx2(void) { return has(KEEPS_AVX, AVX2, 0, 0); }
-static int has_avx512(void) { return has(KEEPS_AVX512, AVX512, 0, 0); }
-static int has_avx512vnni(void) { return has(KEEPS_AVX512, AVX512, VNNI, 0); }
-static int has_avx512bf16(void) { return has(KEEPS_AVX512, AVX512, VNNI, BF16_DOT); }
+int has_avx2(void) { return has(KEEPS_AVX, AVX2, 0, 0); }
+int has_avx512(void) { return has(KEEPS_AVX512, AVX512, 0, 0); }
+int has_avx512vnni(void) { return has(KEEPS_AVX512, AVX512, VNNI, 0); }
+int has_avx512bf16(void) { return has(KEEPS_AVX512, AVX512, VNNI, BF16_DOT); }
 
 extern const Kernels fp32_avx512, fp32_avx2, bf16_avx512bf16, bf16_avx512, bf16_avx2;
 extern const Kernels int8_avx512vnni, int8_avx512, int8_avx2;

@@ -11,14 +11,12 @@
 #endif
 
 #if defined(__x86_64__)
-#define KEEP(x) __asm__ volatile("" : "+x"(x)) /* no repeat may be left out */
+#define KEEP(x) __asm__ volatile("" : "+x"(x)) /* no repeat may be left out, no two sums be worked out as one */
 #elif defined(__aarch64__)
 #define KEEP(x) __asm__ volatile("" : "+w"(x))
 #else
 #define KEEP(x) ((void)(x))
 #endif
-
-enum { SUMS = 12 }; /* enough to hide the latency, few enough for 16 registers */
 
 /* ---- Reading: the sum of `count` floats (64-byte aligned, a multiple of 128), over and over ---- */
 
@@ -47,58 +45,61 @@ READ(read_avx512, 16, __attribute__((target("avx512f"))))
 
 EXPORT float audio_gen_read(const float *data, size_t count, int32_t repeats) {
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) return read_avx512(data, count, repeats);
-    if (__builtin_cpu_supports("avx2")) return read_avx2(data, count, repeats);
+    if (has_avx512()) return read_avx512(data, count, repeats);
+    if (has_avx2()) return read_avx2(data, count, repeats);
 #endif
     return read_plain(data, count, repeats);
 }
 
 /* ---- Arithmetic: `repeats` times SUMS independent multiply-accumulates of whole registers ---- */
 
+/* Variables of their own, for compilers copy elements of an array to and fro. */
+enum { SUMS = 12 }; /* enough to hide the latency, few enough for 16 registers */
+#define EACH(step, next) \
+    step(0, next) step(1, next) step(2, next) step(3, next) step(4, next) step(5, next) \
+    step(6, next) step(7, next) step(8, next) step(9, next) step(10, next) step(11, next)
+#define START(v, vec) vec sum##v = factor;
+#define ADD(v, next) sum##v = next(sum##v, factor); KEEP(sum##v);
+#define WRITE(v, vec) *(volatile vec *)out = sum##v;
+
 #define MULTIPLY(name, vec, start, next, ...)                                         \
     __VA_ARGS__ static void name(int64_t repeats, void *out) {                        \
-        vec sum[SUMS], factor = start;                                                \
-        for (int v = 0; v < SUMS; v++) sum[v] = factor;                               \
+        vec factor = start;                                                           \
+        EACH(START, vec)                                                              \
         for (int64_t r = 0; r < repeats; r++) {                                       \
-            KEEP(factor);                                                             \
-            for (int v = 0; v < SUMS; v++) sum[v] = next;                             \
+            EACH(ADD, next)                                                           \
         }                                                                             \
-        for (int v = 0; v < SUMS; v++) *(volatile vec *)out = sum[v];                 \
+        EACH(WRITE, vec)                                                              \
     }
 
 typedef float plain_vec __attribute__((vector_size(16)));
-MULTIPLY(plain_fp32, plain_vec, ((plain_vec){0.9f, 0.9f, 0.9f, 0.9f}), sum[v] * factor + factor)
+#define PLAIN(sum, factor) sum * factor + factor
+MULTIPLY(plain_fp32, plain_vec, ((plain_vec){0.9f, 0.9f, 0.9f, 0.9f}), PLAIN)
 #if defined(__x86_64__)
-MULTIPLY(avx2_fp32, __m256, _mm256_set1_ps(0.9f), _mm256_fmadd_ps(sum[v], factor, factor),
-         __attribute__((target("avx2,fma"))))
-MULTIPLY(avx512_fp32, __m512, _mm512_set1_ps(0.9f), _mm512_fmadd_ps(sum[v], factor, factor),
-         __attribute__((target("avx512f"))))
+#define FUSED_8(sum, factor) _mm256_fmadd_ps(sum, factor, factor)
+#define FUSED_16(sum, factor) _mm512_fmadd_ps(sum, factor, factor)
+MULTIPLY(avx2_fp32, __m256, _mm256_set1_ps(0.9f), FUSED_8, __attribute__((target("avx2,fma"))))
+MULTIPLY(avx512_fp32, __m512, _mm512_set1_ps(0.9f), FUSED_16, __attribute__((target("avx512f"))))
 #endif
 #if defined(NARROW_DOTS)
-MULTIPLY(avx512_bf16, __m512, _mm512_set1_ps(0.5f),
-         _mm512_dpbf16_ps(sum[v], (__m512bh)factor, (__m512bh)factor), __attribute__((target("avx512f,avx512bf16"))))
-MULTIPLY(avx512_int8, __m512i, _mm512_set1_epi8(1), _mm512_dpbusd_epi32(sum[v], factor, factor),
-         __attribute__((target("avx512f,avx512vnni"))))
+#define PAIRS(sum, factor) _mm512_dpbf16_ps(sum, (__m512bh)factor, (__m512bh)factor)
+#define FOURS(sum, factor) _mm512_dpbusd_epi32(sum, factor, factor)
+MULTIPLY(avx512_bf16, __m512, _mm512_set1_ps(0.5f), PAIRS, __attribute__((target("avx512f,avx512bf16"))))
+MULTIPLY(avx512_int8, __m512i, _mm512_set1_epi8(1), FOURS, __attribute__((target("avx512f,avx512vnni"))))
 #endif
 
 /* Multiply-accumulates done, of floats (bits = 32), bfloat16 (16) or bytes (8); 0 where they have no instruction
    of their own. */
 EXPORT int64_t audio_gen_multiply(int32_t bits, int64_t repeats) {
     _Alignas(64) char out[64];
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-#endif
 #if defined(NARROW_DOTS)
-    if (bits == 8 && __builtin_cpu_supports("avx512vnni")) return avx512_int8(repeats, out), repeats * SUMS * 64;
-    if (bits == 16 && __builtin_cpu_supports("avx512bf16")) return avx512_bf16(repeats, out), repeats * SUMS * 32;
+    if (bits == 8 && has_avx512vnni()) return avx512_int8(repeats, out), repeats * SUMS * 64;
+    if (bits == 16 && has_avx512bf16()) return avx512_bf16(repeats, out), repeats * SUMS * 32;
 #endif
     if (bits != 32) return 0;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) return avx512_fp32(repeats, out), repeats * SUMS * 16;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        return avx2_fp32(repeats, out), repeats * SUMS * 8;
-    }
+    if (has_avx512()) return avx512_fp32(repeats, out), repeats * SUMS * 16;
+    if (has_avx2()) return avx2_fp32(repeats, out), repeats * SUMS * 8; /* none lacks fused operations */
 #endif
     return plain_fp32(repeats, out), repeats * SUMS * 4;
 }
