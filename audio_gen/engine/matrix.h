@@ -109,7 +109,7 @@ INLINE void multiply_panels(const int bits, const Product *product) {
         const int32_t panel = outputs - origin < PANEL ? NARROW : PANEL;
         int32_t row = 0;
 #if defined(__AVX512F__)
-        if (bits > 8) row = rows_of(bits, 8, 2, product, row, origin, panel); /* weights come in at an even pace */
+        if (bits == 16) row = rows_of(bits, 8, 2, product, row, origin, panel); /* weights come in at an even pace */
         row = rows_of(bits, 4, 4, product, row, origin, panel);
         row = rows_of(bits, 2, 4, product, row, origin, panel);
         rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);

@@ -17,6 +17,10 @@ INLINE void add_floats(const int rows, const int wide, const uint32_t *weight, i
         LOOK_AHEAD(weight)
         UNROLL for (int v = 0; v < wide; v++) column[v] = load((const float *)weight + v * LANES);
         UNROLL for (int r = 0; r < rows; r++) {
+            if (rows >= 4) {
+                UNROLL for (int v = 0; v < wide; v++) sum[r][v] += times(column[v], x[r] + g);
+                continue;
+            }
             const float scalar = x[r][g];
             UNROLL for (int v = 0; v < wide; v++) sum[r][v] += column[v] * scalar;
         }
