@@ -165,7 +165,7 @@ def _claimed_by_log(log: str, frames: int) -> int:
 def _open_elsewhere(path: Path, error: Exception) -> Iterator[Source]:
     """Open what libsndfile cannot."""
     if ffmpeg := shutil.which("ffmpeg"):
-        with _open_ffmpeg(path, ffmpeg) as source:
+        with _open_ffmpeg(path, ffmpeg, error) as source:
             yield source
         return
     if path.suffix.lower() in OTHER_SUFFIXES:
@@ -189,12 +189,13 @@ def _open_audioread(path: Path) -> Any:
             raise AudioProblemError(path, "needs-decoder", reason) from error
 
 
-def _unreadable(path: Path, error: Exception) -> AudioProblemError:
+def _unreadable(
+    path: Path, error: Exception, remedy: str = "convert it to WAV or FLAC, or remove it"
+) -> AudioProblemError:
     detail = "no header"
     if isinstance(error, soundfile.LibsndfileError):
         detail = str(error.error_string).rstrip(".")
-    reason = f"not readable as audio ({detail}); convert it to WAV or FLAC, or remove it"
-    return AudioProblemError(path, "not-audio", reason)
+    return AudioProblemError(path, "not-audio", f"not readable as audio ({detail}); {remedy}")
 
 
 class _Counted(ABC):
@@ -229,7 +230,8 @@ class _PipeSource(_Counted):
 
 
 @contextmanager
-def _open_ffmpeg(path: Path, ffmpeg: str) -> Iterator[Source]:
+def _open_ffmpeg(path: Path, ffmpeg: str, error: Exception) -> Iterator[Source]:
+    """What ffmpeg makes of `path`; where it makes nothing either, what libsndfile's `error` said."""
     options = ["-vn", "-c:a", "pcm_f32le", "-f", "wav", "-"]
     command = [ffmpeg, "-nostdin", "-v", "error", "-i", f"file:{path}", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -237,7 +239,7 @@ def _open_ffmpeg(path: Path, ffmpeg: str) -> Iterator[Source]:
             assert process.stdout is not None
             header = wav.parse_header(process.stdout)
             if header is None or not header.channels:
-                raise AudioProblemError(path, "not-audio", "not readable as audio by ffmpeg; remove it")
+                raise _unreadable(path, error, remedy="ffmpeg cannot read it either: remove it")
             yield _PipeSource(process.stdout, header)
         finally:
             process.kill()
