@@ -21,11 +21,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from audio_gen import __version__
 from audio_gen.engine import Engine, limits
@@ -48,6 +50,8 @@ from benchmarks.peers import LeanStep, ModuleStep, Step
 PEERS: dict[str, type[Step]] = {"modules": ModuleStep, "lean": LeanStep}
 STREAMS = [1, 2, 4, 8, 16, 32]
 CHECKED = 1500
+MOST = 1 << 17
+"""Steps in one go."""
 """Samples whose logits are compared."""
 
 
@@ -65,15 +69,29 @@ class Row:
     """Samples per second, over all streams."""
 
     def measure(self, seconds: float) -> None:
-        steps = max(16, int(statistics.median(self.speeds) * seconds / self.streams)) if self.speeds else 64
+        steps = (
+            min(MOST, max(16, int(statistics.median(self.speeds) * seconds / self.streams)))
+            if self.speeds
+            else 64
+        )
         self.make(max(8, steps // 4))
         self.speeds.append(steps * self.streams / processor_seconds(lambda: self.make(steps)))
 
 
 def engine_row(name: str, precision: str, engine: Engine, streams: int) -> Row:
     state = engine.start(np.zeros((streams, 0), int))
-    coins = np.random.default_rng(0).random((streams, 1 << 18 if streams == 1 else 1 << 15), np.float32)
-    return Row(name, precision, streams, lambda steps: engine.sample(state, coins[:, :steps], Draw()))
+
+    def make(steps: int) -> None:
+        assert steps <= MOST, "fewer steps than the row would be counted for"
+        engine.sample(state, tossed(streams)[:, :steps], Draw())
+
+    return Row(name, precision, streams, make)
+
+
+@cache
+def tossed(streams: int) -> NDArray[np.float32]:
+    """Coins (streams, MOST)."""
+    return np.random.default_rng(0).random((streams, MOST), np.float32)
 
 
 def peer_row(name: str, kind: str, step: Step) -> Row:
