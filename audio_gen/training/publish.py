@@ -35,6 +35,10 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     if recipe.envelope and store.curves:
         bands = store.curve_channels - curve_channels(store.curves[1:], 0)
         envelope = (recipe.envelope, bands, store.sample_rate)
+    period: tuple[int, ...] = ()
+    if recipe.follows_period and "pitch" in store.curves:
+        bands = store.curve_channels - curve_channels([name for name in store.curves if name != "mel"], 0)
+        period = (curve_channels(store.curves[: store.curves.index("pitch")], bands), store.sample_rate)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
@@ -50,6 +54,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         hop=store.hop,
         predictors=recipe.predictors,
         envelope=envelope,
+        period=period,
     )
 
 
