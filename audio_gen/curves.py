@@ -12,6 +12,7 @@ import csv
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -79,6 +80,15 @@ def scale_pitch(hertz: ArrayLike) -> Floats:
     return np.stack([voiced, octaves], axis=-1).astype(np.float32)
 
 
+_NOTE = re.compile(r"\s*([a-gA-G])([b#s]?)(-?\d)\s*")
+_STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "": 0, "#": 1, "s": 1}
+
+
+def is_note(text: str) -> bool:
+    """Whether this is a note's name, such as eb2."""
+    return _NOTE.fullmatch(text) is not None
+
+
 def parse_note(text: str) -> float:
     """Hz of a note's name, such as a4, Eb2 or f#3 (c4 is the middle c, a4 440 Hz), or of a MIDI key, such as 40.
 
@@ -87,14 +97,18 @@ def parse_note(text: str) -> float:
 
     Raises ControlError for anything else, and outside PITCH_RANGE.
     """
-    found = re.fullmatch(r"([a-gA-G])([b#s]?)(-?\d)|(\d{1,3})", text.strip())
-    if found is None:
+    if found := _NOTE.fullmatch(text):
+        letter, accidental, octave = found.groups()
+        key = (
+            12 * (int(octave) + 1)
+            + _STEPS[letter.lower()]
+            + (-1 if accidental == "b" else _STEPS[accidental])
+        )
+    elif text.strip().isdecimal():
+        key = int(text)
+    else:
         raise ControlError(f"{text!r} is no note; write a4, eb2, f#3 or a MIDI key such as 40")
-    letter, accidental, octave, key = found.groups()
-    if key is None:
-        within = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11}[letter.lower()]
-        key = 12 * (int(octave) + 1) + within + {"": 0, "b": -1, "#": 1, "s": 1}[accidental]
-    hertz = REFERENCE_PITCH * math.exp2((int(key) - 69) / 12.0)
+    hertz = REFERENCE_PITCH * math.exp2((min(key, 200) - 69) / 12.0)
     low, high = PITCH_RANGE
     if not low <= hertz <= high:
         raise ControlError(f"{text!r} is {hertz:.0f} Hz, which is not from {low:g} to {high:g} Hz")
@@ -307,22 +321,26 @@ class PlayerCurve:
 
 
 def parse_curve(text: str) -> PlayerCurve:
-    """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz) or "pitch=FILE.csv".
+    """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz), "pitch=a3" or "pitch=FILE.csv".
 
-    The file has rows of seconds,value, ascending; a first row of names is skipped. Raises ControlError.
+    The file has rows of seconds,value, ascending, whose values are written alike; a first row of names is skipped.
+    Raises ControlError.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name or not value:
         raise ControlError(f"curve {text!r}: must be NAME=NUMBER or NAME=FILE.csv, such as loudness=-20")
-    try:
-        return PlayerCurve(name, (0.0,), (float(value),))
-    except ValueError:
-        pass
-    rows = list(_rows(Path(value)))
+    with suppress(ValueError):
+        return PlayerCurve(name, (0.0,), (_number(name, value),))
+    rows = list(_rows(name, Path(value)))
     return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
 
 
-def _rows(path: Path) -> Iterator[tuple[float, float]]:
+def _number(name: str, text: str) -> float:
+    """A curve's value: a number, or of pitch also a note's name. Raises ValueError for anything else."""
+    return parse_note(text) if name == "pitch" and is_note(text) else float(text)
+
+
+def _rows(name: str, path: Path) -> Iterator[tuple[float, float]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = enumerate(csv.reader(file), 1)
@@ -333,8 +351,10 @@ def _rows(path: Path) -> Iterator[tuple[float, float]]:
     last = -math.inf
     for place, (number, row) in enumerate(table):
         try:
-            second, value = map(float, row)
-        except ValueError:
+            second, value = float(row[0]), _number(name, row[1])
+            if len(row) > 2:
+                raise ValueError
+        except (ValueError, IndexError):
             if place == 0 and len(table) > 1:
                 continue  # names of the columns
             problem = f"must be seconds,value, got {','.join(row)!r}"

@@ -96,7 +96,7 @@ class ControlSettings(Settings):
     """Samples per curve frame."""
     mel_bands: int = Field(80, ge=8, le=256)
     pitch: str = ""
-    """Where names tell the note of a clip: a template such as "{note}", filled in a note's name (a4, eb2, f#3) or a MIDI
+    """Where names tell the note of a clip: a template such as "{note}"; filled in, a name (a4, eb2, f#3) or a MIDI
     key. Then the pitch curve is that note from beginning to end. "": it is tracked in the recording."""
 
     @field_validator("labels")
@@ -318,7 +318,7 @@ class Recipe(Settings):
             )
         if self.sketch is not None and not can_sketch(self.controls.curves):
             raise ValueError(
-                f"[sketch] draws curves of {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
+                f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
             )
         names = [table.name for table in self.generate]
         if len(set(names)) < len(names):
