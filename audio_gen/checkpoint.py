@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
+from audio_gen.curves import curve_channels
 from audio_gen.errors import AudioGenError, CheckpointError, OutputError
 from audio_gen.shape import NetworkShape
-from audio_gen.sketch import CurveCodec
+from audio_gen.sketch import CurveCodec, told_curves
 
 VERSION = 1
 SUFFIX = ".safetensors"
@@ -207,10 +208,13 @@ def _checkpoint(header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], pa
 def _check_sketch(checkpoint: Checkpoint, sketch: Checkpoint) -> None:
     """Raises ValueError for a sketch of something else than this network's curves."""
     frame = sketch.shape.pool[0] if sketch.shape.pool else 0
+    told = told_curves(checkpoint.curves)
     if (
         not isinstance(sketch.codec, CurveCodec)
-        or frame != checkpoint.shape.curve_channels
-        or sketch.shape.curve_channels
+        or list(sketch.curves) != told
+        or sketch.shape.curve_channels != curve_channels(told, 0)
+        or frame != checkpoint.shape.curve_channels - sketch.shape.curve_channels
+        or (told and sketch.shape.hop != frame)
         or sketch.sketch is not None
         or sketch.shape.labels != checkpoint.shape.labels
     ):

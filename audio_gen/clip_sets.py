@@ -9,12 +9,12 @@ from audio_gen.table import STRICT
 
 FILE = "{labels}-t{temperature}-{index:03}.wav"
 FILE_OF_COPIES = "{source}-t{temperature}-{index:03}.wav"
-OF_THEIR_OWN = ("clips", "seconds", "labels", "sketch_temperature", "guidance")
+OF_THEIR_OWN = ("clips", "seconds", "labels", "curves", "sketch_temperature", "guidance")
 """What a [[generate]] table with `copies` takes from the recordings, and cannot say."""
 
 
 class GenerateSettings(BaseModel):
-    """[[generate]]: one set of clips; every combination of labels and temperature is made `clips` times.
+    """[[generate]]: one set of clips; every combination of labels, curves and temperature is made `clips` times.
 
     Or, with `copies`, held-out recordings played again from their own curves at every temperature.
     """
@@ -30,6 +30,9 @@ class GenerateSettings(BaseModel):
     seconds: float = Field(1.0, gt=0.0)
     labels: dict[str, str | list[str]] = {}
     """Label = value, or a list of values, or "*" for all of them."""
+    curves: dict[str, str | list[str]] = {}
+    """Curve = what `audio-gen generate --curve` takes for it ("a2", "110", "melody.csv"), or a list. What a sketch
+    draws is left out."""
     temperature: float | list[float] = 1.0
     top_k: int = Field(0, ge=0)
     top_p: float = Field(1.0, gt=0.0, le=1.0)
@@ -39,8 +42,8 @@ class GenerateSettings(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str | None = None
-    """File-name template: {labels}, {temperature}, {index}, {seed}, or any label's name; of copies also {source}, the
-    recording's name. Left out: FILE, or FILE_OF_COPIES."""
+    """File-name template: {labels}, {temperature}, {index}, {seed}, or the name of any label or curve; of copies also
+    {source}, the recording's name. Left out: FILE, or FILE_OF_COPIES."""
 
     @model_validator(mode="after")
     def _copies_have_these(self) -> Self:

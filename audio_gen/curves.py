@@ -10,7 +10,9 @@ The network wants values around 1 and gets them by fixed, invertible scales:
 
 import csv
 import math
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +27,7 @@ FLOOR = -80.0
 """Decibels; what is quieter counts as this. About the finest step of an 8-bit mu-law codec."""
 REFERENCE_PITCH = 440.0
 """Hz; 0 octaves."""
-PITCH_RANGE = (50.0, 2100.0)
+PITCH_RANGE = (25.0, 2100.0)
 """Hz, that a pitch is looked for in and may be asked for in."""
 
 Floats = NDArray[np.float32]
@@ -78,6 +80,41 @@ def scale_pitch(hertz: ArrayLike) -> Floats:
     return np.stack([voiced, octaves], axis=-1).astype(np.float32)
 
 
+_NOTE = re.compile(r"\s*([a-gA-G])([b#s]?)(-?\d)\s*")
+_STEPS = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "": 0, "#": 1, "s": 1}
+
+
+def is_note(text: str) -> bool:
+    """Whether this is a note's name, such as eb2."""
+    return _NOTE.fullmatch(text) is not None
+
+
+def parse_note(text: str) -> float:
+    """Hz of a note's name, such as a4, Eb2 or f#3 (c4 is the middle c, a4 440 Hz), or of a MIDI key, such as 40.
+
+    >>> parse_note("a3"), parse_note("69"), round(parse_note("Eb1"), 2)
+    (220.0, 440.0, 38.89)
+
+    Raises ControlError for anything else, and outside PITCH_RANGE.
+    """
+    if found := _NOTE.fullmatch(text):
+        letter, accidental, octave = found.groups()
+        key = (
+            12 * (int(octave) + 1)
+            + _STEPS[letter.lower()]
+            + (-1 if accidental == "b" else _STEPS[accidental])
+        )
+    elif text.strip().isdecimal():
+        key = int(text)
+    else:
+        raise ControlError(f"{text!r} is no note; write a4, eb2, f#3 or a MIDI key such as 40")
+    hertz = REFERENCE_PITCH * math.exp2((min(key, 200) - 69) / 12.0)
+    low, high = PITCH_RANGE
+    if not low <= hertz <= high:
+        raise ControlError(f"{text!r} is {hertz:.0f} Hz, which is not from {low:g} to {high:g} Hz")
+    return hertz
+
+
 def unscale_pitch(values: ArrayLike) -> Floats:
     """Hz of a network's two values (..., 2); 0 where there is no pitch."""
     voiced, octaves = np.moveaxis(np.asarray(values, np.float64), -1, 0)
@@ -99,17 +136,26 @@ class CurveExtractor:
     """Curves of a waveform that comes in blocks, in constant memory. How it is cut changes nothing.
 
     Work is done in segments of about 10 s, each measured with enough context on both sides. Loudness and mel
-    are what they would be without segments; pitch is tracked through 0.5 s of context.
+    are what they would be without segments; pitch is tracked through 0.5 s of context, unless it is told.
     """
 
-    def __init__(self, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        names: Sequence[str],
+        hop: int,
+        mel_bands: int = 80,
+        pitch: float | None = None,
+    ) -> None:
+        """As `extract_curves`; `pitch` (Hz), where it is known, is taken for the whole waveform."""
+        self._pitch = pitch
         self._rate, self._names = sample_rate, tuple(names)
         self._hop, self._mel_bands = hop, mel_bands
         self._channels = curve_channels(names, mel_bands)
         reach = 0
         if "mel" in names:
             reach = window_size(sample_rate, hop)
-        if "pitch" in names:
+        if "pitch" in names and pitch is None:
             reach = max(reach, _pitch_window(sample_rate) + round(_PITCH_CONTEXT * sample_rate))
         self._margin = -(-reach // hop)  # frames
         self._segment = max(1, round(_SEGMENT_SECONDS * sample_rate / hop))  # frames
@@ -149,6 +195,8 @@ class CurveExtractor:
                 found.append(_loudness(wave[start : start + frames * self._hop], self._hop))
             elif name == "mel":
                 found.append(_mel(wave, self._margin, frames, self._rate, self._hop, self._mel_bands))
+            elif self._pitch is not None:
+                found.append(np.broadcast_to(scale_pitch(self._pitch), (frames, 2)))
             else:
                 found.append(_pitch(wave, self._margin, frames, self._rate, self._hop))
         return np.concatenate(found, axis=1)
@@ -203,8 +251,8 @@ def _mel_edges(rate: int, bands: int) -> NDArray[np.float64]:
 
 
 def _pitch_window(rate: int) -> int:
-    """Power of two that holds four periods of the lowest pitch."""
-    return 1 << math.ceil(math.log2(4.0 * rate / PITCH_RANGE[0]))
+    """Power of two that holds two periods of the lowest pitch."""
+    return 1 << math.ceil(math.log2(2.0 * rate / PITCH_RANGE[0]))
 
 
 def _pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int) -> Floats:
@@ -273,22 +321,26 @@ class PlayerCurve:
 
 
 def parse_curve(text: str) -> PlayerCurve:
-    """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz) or "pitch=FILE.csv".
+    """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz), "pitch=a3" or "pitch=FILE.csv".
 
-    The file has rows of seconds,value, ascending; a first row of names is skipped. Raises ControlError.
+    The file has rows of seconds,value, ascending, whose values are written alike; a first row of names is skipped.
+    Raises ControlError.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name or not value:
         raise ControlError(f"curve {text!r}: must be NAME=NUMBER or NAME=FILE.csv, such as loudness=-20")
-    try:
-        return PlayerCurve(name, (0.0,), (float(value),))
-    except ValueError:
-        pass
-    rows = list(_rows(Path(value)))
+    with suppress(ValueError):
+        return PlayerCurve(name, (0.0,), (_number(name, value),))
+    rows = list(_rows(name, Path(value)))
     return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
 
 
-def _rows(path: Path) -> Iterator[tuple[float, float]]:
+def _number(name: str, text: str) -> float:
+    """A curve's value: a number, or of pitch also a note's name. Raises ValueError for anything else."""
+    return parse_note(text) if name == "pitch" and is_note(text) else float(text)
+
+
+def _rows(name: str, path: Path) -> Iterator[tuple[float, float]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = enumerate(csv.reader(file), 1)
@@ -299,8 +351,10 @@ def _rows(path: Path) -> Iterator[tuple[float, float]]:
     last = -math.inf
     for place, (number, row) in enumerate(table):
         try:
-            second, value = map(float, row)
-        except ValueError:
+            second, value = float(row[0]), _number(name, row[1])
+            if len(row) > 2:
+                raise ValueError
+        except (ValueError, IndexError):
             if place == 0 and len(table) > 1:
                 continue  # names of the columns
             problem = f"must be seconds,value, got {','.join(row)!r}"

@@ -95,6 +95,9 @@ class ControlSettings(Settings):
     hop: int = Field(256, ge=1, le=65_536)
     """Samples per curve frame."""
     mel_bands: int = Field(80, ge=8, le=256)
+    pitch: str = ""
+    """Where names tell the note of a clip: a template such as "{note}"; filled in, a name (a4, eb2, f#3) or a MIDI
+    key. Then the pitch curve is that note from beginning to end. "": it is tracked in the recording."""
 
     @field_validator("labels")
     @classmethod
@@ -126,11 +129,14 @@ class NetworkSettings(Settings):
     predictors: list[int] | None = None
     """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
     token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none.
-    Left out: PREDICTORS, and none where there is an envelope: they drift with what is played."""
+    Left out: PREDICTORS, and none where there is an envelope or a period: they drift with what is played."""
     envelope: int = Field(16, multiple_of=8, ge=0, le=MAX_ENVELOPE)
     """Where the first of the curves is mel and the codec has no pre-emphasis: order of one more predictor, a multiple
     of 8, whose coefficients are those of the curve's spectral envelope. It keeps what is played to the curve, where
     the other predictors follow what is heard and may drift with it. 0: none."""
+    period: bool = True
+    """Where pitch is among the curves and the codec has no pre-emphasis: one more predictor, which looks back one
+    period of that pitch. It keeps what is played in tune."""
 
     @field_validator("predictors")
     @classmethod
@@ -295,9 +301,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
             )
-        if (self.predictors or self.envelope) and self.train.crop % REFIT:
+        if (self.predictors or self.envelope or self.follows_period) and self.train.crop % REFIT:
             raise ValueError(
-                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors or .envelope"
+                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors, .envelope "
+                "or .period"
             )
         if self.controls.curves and self.train.crop % self.controls.hop:
             raise ValueError(
@@ -311,7 +318,7 @@ class Recipe(Settings):
             )
         if self.sketch is not None and not can_sketch(self.controls.curves):
             raise ValueError(
-                f"[sketch] draws curves of {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
+                f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
             )
         names = [table.name for table in self.generate]
         if len(set(names)) < len(names):
@@ -325,11 +332,16 @@ class Recipe(Settings):
         return self.network.envelope if possible else 0
 
     @property
+    def follows_period(self) -> bool:
+        """Whether a predictor looks back one period of the pitch."""
+        return self.network.period and "pitch" in self.controls.curves and not self.codec.pre_emphasis
+
+    @property
     def predictors(self) -> tuple[int, ...]:
         """Orders of the predictors fitted to what was heard."""
         if self.network.predictors is not None:
             return tuple(self.network.predictors)
-        return () if self.envelope else PREDICTORS
+        return () if self.envelope or self.follows_period else PREDICTORS
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, every default spelled out; `build_recipe` takes it back."""

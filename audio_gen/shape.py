@@ -13,6 +13,9 @@ WINDOW = 16
 REFIT = 32
 SPREADS = 96
 POINTS = 257
+LOWEST_PITCH = 25
+"""Hz; LOWEST and TAPS as in engine.h."""
+TAPS = 8
 MAX_ENVELOPE = 64
 """Largest order of a predictor made from a curve."""
 
@@ -49,6 +52,10 @@ class NetworkShape:
     """Of one more predictor, whose coefficients come from the mel curve: its order, a multiple of 8; how many of the
     curves are mel, which come first; and the sample rate (Hz) that places them. Empty: none."""
 
+    period: tuple[int, ...] = ()
+    """Of one more, which looks back one period of the pitch: the first of the two curves that say the pitch, and the
+    sample rate (Hz). Empty: none."""
+
     def __post_init__(self) -> None:
         tiers = len(self.layers)
         sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
@@ -69,6 +76,7 @@ class NetworkShape:
             or len(self.predictors) > MAX_PREDICTORS
             or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
             or not self._envelope_is_possible
+            or not self._period_is_possible
         ):
             raise CheckpointError(f"impossible network shape: {self.to_dict()}")
 
@@ -101,6 +109,30 @@ class NetworkShape:
         )
 
     @property
+    def _period_is_possible(self) -> bool:
+        if not self.period:
+            return True
+        if len(self.period) != 2 or any(not isinstance(size, int) for size in self.period):
+            return False
+        column, rate = self.period
+        return 0 <= column <= self.curve_channels - 2 and 1 <= rate <= 1 << 20
+
+    @property
+    def pitch_column(self) -> int:
+        """The first of the two curves of pitch; 0 where no predictor looks back a period."""
+        return self.period[0] if self.period else 0
+
+    @property
+    def period_rate(self) -> int:
+        """Sample rate (Hz) of the predictor that looks back a period; 0 without one."""
+        return self.period[1] if self.period else 0
+
+    @property
+    def predictors_follow(self) -> bool:
+        """Whether a predictor is made from curves."""
+        return bool(self.envelope or self.period)
+
+    @property
     def envelope_order(self) -> int:
         """0 without one."""
         return self.envelope[0] if self.envelope else 0
@@ -111,8 +143,8 @@ class NetworkShape:
 
     @property
     def predictor_count(self) -> int:
-        """Linear predictors, that of the envelope included, which comes last."""
-        return len(self.predictors) + bool(self.envelope)
+        """Linear predictors: those that are fitted, then that of the envelope, then that of the period."""
+        return len(self.predictors) + bool(self.envelope) + bool(self.period)
 
     @property
     def input_codes(self) -> int:
@@ -152,9 +184,13 @@ class NetworkShape:
         for tier in reversed(range(self.tiers - 1)):
             span = self.reach(tier) - 1 + self.pool[tier] * (span + 1) - 1
         # How far off a predictor was REFIT - 1 samples ago depends on a fit up to as many samples before that, and
-        # that of the envelope on as many samples as its order.
+        # that of the envelope on as many samples as its order, that of the period on those of the longest one.
         fitted = WINDOW * max(self.predictors) + 2 * (REFIT - 1) if self.predictors else 0
-        return span + max(fitted, self.envelope_order + REFIT - 1 if self.envelope else 0)
+        enveloped = self.envelope_order + REFIT - 1 if self.envelope else 0
+        period = (
+            max(self.period_rate // LOWEST_PITCH, TAPS // 2) + TAPS // 2 + REFIT - 1 if self.period else 0
+        )
+        return span + max(fitted, enveloped, period)
 
     @property
     def macs_per_sample(self) -> float:
@@ -165,6 +201,8 @@ class NetworkShape:
         if self.envelope:
             order = self.envelope_order
             total += (POINTS * (order + 1) + order * order) / self.hop + order
+        if self.period:
+            total += TAPS * (TAPS - 1) / self.hop + TAPS
         for tier, (layers, width, pooling) in enumerate(
             zip(self.layers, self.channels, self.pooling, strict=True)
         ):
@@ -179,10 +217,14 @@ class NetworkShape:
     def to_dict(self) -> dict[str, Any]:
         """JSON types; `from_dict` takes it back."""
         plain = asdict(self)
-        for key in ("layers", "channels", "pool", "predictors", "envelope"):
+        for key in ("layers", "channels", "pool", "predictors", "envelope", "period"):
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
-        for key in ("predictors", "envelope"):  # as it was before: the hash of older checkpoints stands on it
+        for key in (
+            "predictors",
+            "envelope",
+            "period",
+        ):  # as it was before: the hash of older checkpoints stands on it
             if not plain[key]:
                 del plain[key]
         return plain
@@ -191,8 +233,13 @@ class NetworkShape:
     def from_dict(cls, plain: Mapping[str, Any]) -> "NetworkShape":
         """Raises CheckpointError if anything is missing or impossible."""
         try:
-            known = {"predictors": (), "envelope": (), **plain}  # which older checkpoints do not have
-            for key in ("layers", "channels", "pool", "predictors", "envelope"):
+            known = {
+                "predictors": (),
+                "envelope": (),
+                "period": (),
+                **plain,
+            }  # which older checkpoints do not have
+            for key in ("layers", "channels", "pool", "predictors", "envelope", "period"):
                 known[key] = tuple(known[key])
             known["labels"] = {str(name): tuple(values) for name, values in known["labels"].items()}
             return cls(**known)

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.codec import Codec, Tokens, Waveform
+from audio_gen.curves import curve_channels
 from audio_gen.errors import SettingError
 
 LEVELS = 64
@@ -55,10 +56,30 @@ class CurveCodec(Codec):
         return values
 
 
-def can_sketch(curves: Sequence[str]) -> bool:
-    """Whether a sketch can be drawn of curves of these names.
+def told_curves(curves: Sequence[str]) -> list[str]:
+    """Those of a network's curves that its sketch does not draw, but follows as the network does: the player's to give.
 
-    >>> can_sketch(["mel"]), can_sketch(["mel", "pitch"]), can_sketch([])
-    (True, False, False)
+    >>> told_curves(["mel", "pitch"]), told_curves(["mel"])
+    (['pitch'], [])
     """
-    return bool(curves) and all(name in SKETCHABLE for name in curves)
+    return [name for name in curves if name not in SKETCHABLE]
+
+
+def can_sketch(curves: Sequence[str]) -> bool:
+    """Whether there is anything to draw among curves of these names.
+
+    >>> can_sketch(["mel"]), can_sketch(["mel", "pitch"]), can_sketch(["pitch"])
+    (True, True, False)
+    """
+    return any(name in SKETCHABLE for name in curves)
+
+
+def drawn_channels(curves: Sequence[str], channels: int) -> NDArray[np.bool_]:
+    """Which of the `channels` of a network's curves a sketch draws, (channels,).
+
+    >>> drawn_channels(["mel", "pitch"], 5).tolist()
+    [True, True, True, False, False]
+    """
+    bands = channels - curve_channels([name for name in curves if name != "mel"], 0)
+    drawn = [np.full(curve_channels([name], bands), name in SKETCHABLE) for name in curves]
+    return np.concatenate([np.zeros(0, bool), *drawn])

@@ -39,8 +39,11 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
     curves = int(random.choice([0, random.integers(1, 9)]))
     predictors = tuple(8 * order for order in many(1, 16, int(random.integers(0, 5))))
     envelope = (8 * int(random.integers(1, 9)), curves, 8000) if curves > 1 and random.random() < 0.5 else ()
+    period = (int(random.integers(0, curves - 1)), 8000) if curves > 1 and random.random() < 0.5 else ()
     # Predictors know the amplitudes of a waveform's tokens alone; other networks may have any number of levels.
-    levels = int(random.choice([256, 512, 1024] if predictors or envelope else [32, 64, 256, 512, 1024]))
+    levels = int(
+        random.choice([256, 512, 1024] if predictors or envelope or period else [32, 64, 256, 512, 1024])
+    )
     return NetworkShape(
         levels=levels,
         layers=many(1, 4),
@@ -56,6 +59,7 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
         hop=int(np.prod(pool)) * int(random.integers(1, 9)),
         predictors=predictors,
         envelope=envelope,
+        period=period,
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
-from audio_gen.shape import POINTS, REFIT, SPREADS, WINDOW, NetworkShape
+from audio_gen.shape import LOWEST_PITCH, POINTS, REFIT, SPREADS, TAPS, WINDOW, NetworkShape
 
 UNIT = 2**30
 
@@ -32,6 +32,11 @@ def reference_rows(
         assert curves is not None
         each = [_filter(shape, frame) for frame in curves]
         filters.append((shape.envelope[0], [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
+    if shape.period:
+        assert curves is not None
+        column, rate = shape.period
+        each = [_comb(rate, *map(float, frame[column : column + 2])) for frame in curves]
+        filters.append((len(each[0]), [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
     for place, (order, given) in enumerate(filters):
         expected, spreads = _predictor(amplitudes, order, x, given)
         first = shape.levels + place * (shape.levels + SPREADS)
@@ -56,7 +61,9 @@ def _predictor(
             coefficients = given[t]
         elif t % REFIT == 0:
             coefficients = _fit(newest_first, order, finest)
-        expected = min(1.0, max(-1.0, _product(coefficients[::-1], newest_first[:order][::-1])))
+        oldest_first = [pair for pair in zip(coefficients, newest_first, strict=False) if pair[0]][::-1]
+        product = _product(*np.array(oldest_first).T) if oldest_first else 0.0
+        expected = min(1.0, max(-1.0, product))
         before = int(np.floor(expected * UNIT + 0.5))
         tokens.append(np.searchsorted(edges, expected, side="right"))
         size = np.float32(1.0 + sum(misses) * (4.0 / REFIT) / (finest * UNIT))
@@ -105,6 +112,25 @@ def _filter(shape: NetworkShape, frame: NDArray) -> NDArray:
         r += (share * np.cos(np.pi * lags * point / (POINTS - 1)) * bell).astype(np.float32) * here
     r[0] += r[0] * 1e-4 + 1e-12
     return _solve(r, order)
+
+
+def _comb(rate: int, voiced: float, octaves: float) -> NDArray:
+    """Coefficients, newest sample first, that look back one period, by Lagrange's polynomial between samples."""
+    longest = rate // LOWEST_PITCH
+    coefficients = np.zeros(longest + TAPS)
+    if voiced <= 0.5:
+        return coefficients
+    period = max(2.0, min(longest, rate * (1.0 / 440.0) * 2.0**-octaves))
+    while period < TAPS // 2:
+        period *= 2.0
+    whole = int(period)
+    for tap in range(-TAPS // 2, TAPS // 2):
+        product = 1.0
+        for other in range(-TAPS // 2, TAPS // 2):
+            if other != tap:
+                product *= (whole - period - other) * (1.0 / (tap - other))
+        coefficients[whole - 1 - tap] = product
+    return coefficients
 
 
 def _solve(r: NDArray, order: int) -> NDArray:

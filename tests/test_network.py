@@ -24,6 +24,9 @@ SHAPES = {
     "envelope": NetworkShape(
         256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=3, hop=8, envelope=(8, 3, 8000)
     ),
+    "period": NetworkShape(
+        256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=3, hop=8, period=(1, 400)
+    ),
 }
 
 
@@ -70,9 +73,8 @@ def test_chunks_joined_equal_the_whole(shape, chunk):
 
 
 def test_the_receptive_field_by_gradient_equals_the_formula(shape):
-    shape = replace(
-        shape, predictors=(), envelope=()
-    )  # what they expect is a whole number, without a gradient
+    # what they expect is a whole number, without a gradient
+    shape = replace(shape, predictors=(), envelope=(), period=())
     network = build(shape)
     field, period = shape.receptive_field, shape.pooling[-1]
     time = field + 2 * period

@@ -7,7 +7,7 @@ from reference_predictors import reference_rows
 from scipy.signal import lfilter
 
 from audio_gen.codec import Codec
-from audio_gen.curves import extract_curves
+from audio_gen.curves import extract_curves, scale_pitch
 from audio_gen.engine.predictors import Predictors
 from audio_gen.shape import REFIT, WINDOW, NetworkShape
 
@@ -105,6 +105,65 @@ def test_the_envelope_equals_the_reference_everywhere(predictors):
             for at in range(0, 1500, chunk):
                 parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0])
             assert np.array_equal(np.concatenate(parts), expected), (isa, chunk)
+
+
+def melody(frames: int, channels: int, column: int, seed: int = 5) -> np.ndarray:
+    """(1, frames, channels): two curves of pitch, from below to above what is heard, some frames without."""
+    generator = np.random.default_rng(seed)
+    curves = generator.standard_normal((1, frames, channels)).astype(np.float32)
+    curves[0, :, column] = generator.random(frames) < 0.8
+    curves[0, :, column + 1] = generator.uniform(-5.0, 4.0, frames)
+    return curves
+
+
+@pytest.mark.parametrize(("predictors", "envelope"), [((), ()), ((8,), (16, 20, 8000))])
+def test_the_period_equals_the_reference_everywhere(predictors, envelope):
+    column = 20 if envelope else 1
+    shape = NetworkShape(
+        256, (1,), (8,), predictors=predictors, curve_channels=column + 2, hop=96,
+        envelope=envelope, period=(column, 8000),
+    )  # fmt: skip
+    tokens, curves = music(256, 3000), melody(30, column + 2, column)
+    if envelope:
+        curves[..., :20] = vowels(30, 20)
+    expected = reference_rows(shape, tokens, curves[0])
+    assert len(np.unique(expected[:, -2])) > 50
+    for isa in ISAS:
+        for chunk in (1, 77, 3000):
+            predictors_here = Predictors(shape, isa)
+            memory, parts = predictors_here.start(1), []
+            for at in range(0, 3000, chunk):
+                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0])
+            assert np.array_equal(np.concatenate(parts), expected), (isa, chunk)
+
+
+def test_a_period_forgets_as_the_formula_says():
+    shape = NetworkShape(256, (1,), (8,), curve_channels=2, hop=64, period=(0, 8000))
+    predictors, tokens, curves = Predictors(shape), music(256, 2400), np.array([[[1.0, -5.0]]])
+    field = 8000 // 25 + 4 + REFIT - 1
+    assert shape.receptive_field == 2 + field
+    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0]
+    for begin in (1500, 1504, 1531):
+        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0]
+        assert np.array_equal(late[field:], whole[begin + field :])
+        assert not np.array_equal(late[: field // 2], whole[begin : begin + field // 2])
+
+
+@pytest.mark.parametrize("hertz", [27.5, 41.2, 98.0, 233.08, 1000.0, 1900.0])
+def test_a_wave_of_the_pitch_told_is_expected_whatever_its_shape(hertz):
+    """Harmonics up to a quarter of the sample rate, far from what low orders can follow."""
+    rate, t = 16_000, np.arange(16_000)
+    overtones = range(1, 1 + int(rate / 4 / hertz))
+    wave = sum(np.sin(2 * np.pi * hertz * k / rate * t + k * k) / k for k in overtones)
+    wave *= 0.8 / np.abs(wave).max()
+    shape = NetworkShape(256, (1,), (8,), curve_channels=2, hop=64, period=(0, rate))
+    curves, codec = scale_pitch([[hertz]]), Codec()
+    tokens = np.concatenate([[codec.silence], codec.encode(wave)[:-1]])
+    expected = codec.decode(
+        Predictors(shape).hear(Predictors(shape).start(1), 0, tokens[None], curves)[0, :, 1] - 256
+    )
+    off = (expected - wave)[4000:]
+    assert 10.0 * np.log10(np.mean(wave**2) / np.mean(off**2)) > 30.0
 
 
 def test_a_filter_is_expected_from_its_mel_curve():

@@ -341,8 +341,8 @@ def test_the_command_line_draws_like_the_library() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"controls": {"curves": []}}, "draws curves of loudness and mel"),
-        ({"controls": {"curves": ["pitch"], "hop": HOP}}, "draws curves of loudness and mel"),
+        ({"controls": {"curves": []}}, "draws loudness and mel"),
+        ({"controls": {"curves": ["pitch"], "hop": HOP}}, "draws loudness and mel"),
         ({"sketch": {"steps": None}}, "needs steps or minutes"),
         ({"sketch": {"steps": 3, "layers": [1]}}, "two entries"),
         ({"sketch": {"steps": 3, "label_dropout": 0.0}}, "label_dropout"),

@@ -17,7 +17,9 @@ from audio_gen.errors import ControlError, DataError, RecipeError, SettingError
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import samples_of
+from audio_gen.sampler.steering import steer
 from audio_gen.sampler.take import Take
+from audio_gen.sampler.voices import Curves
 
 MANIFEST = "clips.json"
 REAL = "real"
@@ -37,12 +39,20 @@ class Job:
     """Relative to the clips folder, with "/"."""
     original: Original | None = None
     """The recording whose curves it follows; None where none is played again."""
+    told: tuple[str, ...] = ()
+    """The curves it is given, as a player writes them: "pitch=a2"."""
+
+    def curves(self, model: Model) -> Curves | None:
+        """Frames (frames, channels) that it is given; None where there are none to give."""
+        if self.original is not None:
+            return self.original.curves()
+        return steer(model, self.told, self.take.seconds)[0]
 
 
 def expand(
     tables: Sequence[GenerateSettings], model: Model, store: Store | None = None, end_seconds: float = 0.0
 ) -> list[Job]:
-    """Jobs of all `tables`: per table every combination of labels, then temperatures, `clips` times.
+    """Jobs of all `tables`: per table every combination of labels, curves, then temperatures, `clips` times.
 
     Clip i of every combination plays stream i of the table's seed, so that combinations can be compared coin
     by coin. Copies are made of recordings of `store`, each of which ends in `end_seconds` of learned silence;
@@ -54,14 +64,14 @@ def expand(
     taken: dict[str, Job] = {}
     for table in tables:
         where = f"[[generate]] {table.name}"
-        check_curves(table, model.name, model.checkpoint.curves, model.sketch is not None)
+        check_curves(table, model.name, model.checkpoint.curves, model.told)
         if table.copies is None:
             planned = _combinations(table, model, where)
         else:
             planned = _copies(table, model, store, end_seconds, where)
-        for number, take, original in planned:
+        for number, take, original, told in planned:
             file = _file(table, take, number, original, list(model.labels), where)
-            job = Job(table.name, take, file, original)
+            job = Job(table.name, take, file, original, told)
             other = taken.setdefault(job.file.casefold(), job)  # as file systems that ignore case see it
             if other is not job:
                 remedy = _remedy(table.template, other, job)
@@ -70,21 +80,22 @@ def expand(
     return jobs
 
 
-def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], sketched: bool) -> None:
-    """Whether a model called `name`, which follows `curves` that a sketch may draw, can play what `table` asks for.
-
-    Raises ControlError.
+def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], told: Sequence[str]) -> None:
+    """Whether a model called `name`, which follows `curves`, of which no sketch draws those `told`, can play what `table`
+    asks for. Raises ControlError.
     """
     where = f"[[generate]] {table.name}"
     if table.copies is not None and not curves:
         raise ControlError(
             f"{where}: copies follow the curves of recordings, and {name} follows none; use clips"
         )
-    if table.copies is None and curves and not sketched:
-        followed = ", ".join(curves)
+    missing = [curve for curve in told if curve not in table.curves]
+    if table.copies is None and missing:
+        written = [f'{curve} = "{_EXAMPLES[curve]}"' for curve in missing if curve in _EXAMPLES]
+        by_hand = f"say curves = {{ {', '.join(written)} }}, or " if len(written) == len(missing) else ""
         raise ControlError(
-            f"{where}: {name} follows curves ({followed}), which labels do not tell; copies = 8, say, takes those "
-            "of 8 held-out recordings"
+            f"{where}: {name} follows curves ({', '.join(missing)}), which labels do not tell; {by_hand}copies = 8, "
+            "say, takes those of 8 held-out recordings"
         )
 
 
@@ -103,8 +114,10 @@ def safe(text: str) -> str:
     return re.sub(r"^\.|\.$", "_", kept) or "_"
 
 
-_Planned = Iterator[tuple[int, Take, Original | None]]
-"""(number, take, original) of each clip of a table, checked."""
+_EXAMPLES = {"pitch": "a2", "loudness": "-20"}
+
+_Planned = Iterator[tuple[int, Take, Original | None, tuple[str, ...]]]
+"""(number, take, original, told) of each clip of a table, checked."""
 
 
 def _copies(
@@ -126,7 +139,7 @@ def _copies(
             take = Take(
                 model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic
             )
-            yield number, take, original
+            yield number, take, original, ()
 
 
 def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned:
@@ -138,14 +151,22 @@ def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned
         choices[name] = every or ([value] if isinstance(value, str) else value)
     for name, choice in choices.items():
         _refuse_empty(choice, f"labels.{name}", where)
-    for values in product(*choices.values()):
+    curves = {name: [value] if isinstance(value, str) else value for name, value in table.curves.items()}
+    for name, choice in curves.items():
+        _refuse_empty(choice, f"curves.{name}", where)
+    for values, written in product(product(*choices.values()), product(*curves.values())):
         labels = _checked(dict(zip(choices, values, strict=True)), vocabulary, where)
+        told = tuple(f"{name}={value}" for name, value in zip(curves, written, strict=True))
+        try:
+            _, given = steer(model, told, table.seconds)
+        except ControlError as error:
+            raise ControlError(f"{where}: {error}") from None
         for draw, stream in product(draws, range(table.clips)):
             take = Take(
-                model.name, model.checkpoint.hash, table.seconds, labels, table.seed, stream, draw,
-                precision=model.arithmetic,
+                model.name, model.checkpoint.hash, table.seconds, labels, table.seed, stream, draw, given,
+                model.arithmetic,
             )  # fmt: skip
-            yield stream, take, None
+            yield stream, take, None, told
 
 
 def _draws(table: GenerateSettings, where: str) -> list[Draw]:
@@ -193,7 +214,9 @@ def _file(
     if folder.casefold() in (REAL, MANIFEST):
         raise RecipeError(f"{where}: {folder!r} is taken in the clips folder; give the set another name")
     values: dict[str, Any] = {name: safe(take.labels.get(name, FREE)) for name in label_names}
-    values["labels"] = "-".join(map(safe, take.labels.values())) or FREE
+    told = take.curves if original is None else {}
+    values |= {name: safe(value) for name, value in told.items()}
+    values["labels"] = "-".join(map(safe, [*take.labels.values(), *told.values()])) or FREE
     values["temperature"] = _Short(take.draw.temperature)
     values |= {"index": number, "seed": take.seed, "set": folder}
     values |= {"source": safe(original.stem)} if original is not None else {}
@@ -241,7 +264,8 @@ def _remedy(template: str, one: Job, other: Job) -> str:
         return f"the sets {one.set!r} and {other.set!r} need names that differ beyond case and punctuation"
     stems = [job.original.stem if job.original else "" for job in (one, other)]
     differing = {
-        "labels": dict(one.take.labels) != dict(other.take.labels) and stems == ["", ""],
+        "labels": stems == ["", ""]
+        and (one.take.labels, one.take.curves) != (other.take.labels, other.take.curves),
         "temperature": one.take.draw != other.take.draw,
         "source": stems[0] != stems[1],
         "index": one.take.stream != other.take.stream

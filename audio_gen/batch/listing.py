@@ -47,6 +47,7 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         file=job.file,
         set=job.set,
         labels=dict(take.labels),
+        curves=dict(take.curves) if job.original is None else {},
         temperature=take.draw.temperature,
         top_k=take.draw.top_k,
         top_p=take.draw.top_p,

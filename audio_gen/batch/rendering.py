@@ -68,7 +68,7 @@ def render(
             with ExitStack() as stack:
                 parts = [stack.enter_context(appearing(clips_folder / job.file)) for job in some]
                 takes = [job.take for job in some]
-                curves = [job.original.curves() for job in some if job.original is not None]
+                curves = [steer for job in some if (steer := job.curves(model)) is not None]
                 render_takes(
                     model, takes, parts, curves=curves or None, format=_format(some[0]), force=True,
                     progress=report,

@@ -4,7 +4,6 @@ import math
 import time
 from dataclasses import replace
 from enum import StrEnum
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,10 +28,6 @@ from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from audio_gen.sampler import Model
     from audio_gen.sampler.take import Take
 
 
@@ -76,7 +71,7 @@ def generate(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE|FILE.csv",
-            help="A curve over time, such as loudness=-20. Repeatable.",
+            help="A curve over time, such as pitch=a2, pitch=110 or loudness=fade.csv. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -115,6 +110,7 @@ def generate(
     """
     from audio_gen.sampler import Draw, load
     from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
+    from audio_gen.sampler.steering import steer
     from audio_gen.sampler.take import Take
 
     draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
@@ -127,7 +123,7 @@ def generate(
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
     length = None if math.isinf(seconds) else seconds
-    frames, given = _curves(loaded, curve or [], length)
+    frames, given = steer(loaded, curve or [], length)
     takes = [
         Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given)
         for stream in range(count)
@@ -202,28 +198,6 @@ def _outputs(output: str | None, takes: "list[Take]", format: FormatName | None)
         raise SettingError(f"-o {output}: is one file, but -n asks for {len(takes)}; give a folder")
     folder = Path(output or "-".join(words))
     return [folder / f"{number:03}{suffix}" for number in range(len(takes))]
-
-
-def _curves(
-    model: "Model", texts: list[str], seconds: float | None
-) -> "tuple[NDArray[np.float32] | None, dict[str, str]]":
-    """Frames for the whole stream (an endless one holds the last of them), and what identifies the curves."""
-    from audio_gen.curves import parse_curve, player_frames
-
-    curves = [parse_curve(text) for text in texts]
-    given = {}
-    for text, curve in zip(texts, curves, strict=True):
-        value = text.partition("=")[2].strip()
-        if len(curve.seconds) > 1 or Path(value).is_file():
-            value += f" {blake2b(repr((curve.seconds, curve.values)).encode(), digest_size=8).hexdigest()}"
-        given[curve.name] = value
-    names = model.checkpoint.curves
-    if not curves and (not names or model.sketch is not None):
-        return None, given
-    end = max([seconds or 0.0, *(curve.seconds[-1] for curve in curves)])
-    hop = model.checkpoint.shape.hop
-    frames = math.ceil(end * model.sample_rate / hop) + 1
-    return player_frames(curves, names, model.sample_rate, hop, 0, frames), given
 
 
 def _progress(

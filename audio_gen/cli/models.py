@@ -67,6 +67,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "receptive_field": shape.receptive_field,
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
         "envelope_predictor": f"order {shape.envelope_order}, from the mel curve" if shape.envelope else "",
+        "period_predictor": "one period ago, from the pitch curve" if shape.period else "",
         "labels": {name: list(values) for name, values in shape.labels.items()},
         "curves": list(checkpoint.curves) if as_json else _curves(checkpoint),
         "sketch": _sketch(checkpoint.sketch),

@@ -81,11 +81,13 @@ def check_tables(recipe: "Recipe", folder: Path) -> None:
     from audio_gen.batch.originals import choose_originals
     from audio_gen.controls import label_indices
     from audio_gen.data.store import Store
+    from audio_gen.sketch import told_curves
 
     store = Store(folder / "store")
     labels = store.labels
+    told = recipe.controls.curves if recipe.sketch is None else told_curves(recipe.controls.curves)
     for table in recipe.generate:
-        check_curves(table, recipe.name, recipe.controls.curves, recipe.sketch is not None)
+        check_curves(table, recipe.name, recipe.controls.curves, told)
         if table.copies is not None:
             choose_originals(store, table.copies, recipe.data.end_seconds, f"[[generate]] {table.name}")
         for name, wanted in table.labels.items():

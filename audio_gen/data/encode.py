@@ -24,6 +24,8 @@ class Part:
     gain: float
     truncated: bool
     """The file ends before its header says, which is known and accepted."""
+    pitch: float | None = None
+    """Hz, where it is known."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def waveform(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 def encode(part: Part, form: Form) -> Iterator[Piece]:
     """Tokens and curves of the part, block by block. Raises AudioFileError."""
     previous = 0.0
-    curves = CurveExtractor(form.sample_rate, form.curves, form.hop, form.mel_bands) if form.curves else None
+    curves = None
+    if form.curves:
+        curves = CurveExtractor(form.sample_rate, form.curves, form.hop, form.mel_bands, part.pitch)
     for block in waveform(part, form.sample_rate):
         tokens = form.codec.encode(block, previous).astype("<u2").tobytes()
         rows = b"".join(map(_half, curves.push(block))) if curves else b""

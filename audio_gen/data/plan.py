@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from audio_gen.audio import find_audio
 from audio_gen.controls import FOLDER, FieldPattern, LabelRule, fill, template_fields
+from audio_gen.curves import parse_note
 from audio_gen.data.survey import KEPT
-from audio_gen.errors import DataError, RecipeError
+from audio_gen.errors import ControlError, DataError, RecipeError
 from audio_gen.settings import DataSettings, Recipe
 
 FILE = "file"  # the column of a labels CSV that names the recording
@@ -35,6 +36,7 @@ class Planned:
     stop: int
     end: int
     labels: dict[str, str]
+    pitch: float | None
     gain: float
     group: str
     digest: str
@@ -79,10 +81,14 @@ def describe(survey: sqlite3.Connection, recipe: Recipe) -> None:
     data = recipe.data
     pattern = FieldPattern(data.pattern)
     rules = [LabelRule(name, settings) for name, settings in recipe.controls.labels.items()]
-    needed = {"group": template_fields(data.group), "valid_where": tuple(data.valid_where)}
+    needed = {
+        "data.group": template_fields(data.group),
+        "data.valid_where": tuple(data.valid_where),
+        "controls.pitch": template_fields(recipe.controls.pitch),
+    }
     if data.gain not in ("dataset", "file", "none"):
-        needed["gain"] = template_fields(data.gain)
-        if not needed["gain"]:
+        needed["data.gain"] = template_fields(data.gain)
+        if not needed["data.gain"]:
             known = '"dataset", "file", "none" or a template such as "{speaker}"'
             raise RecipeError(f"data.gain must be {known}, got {data.gain!r}")
     with survey:
@@ -93,18 +99,19 @@ def describe(survey: sqlite3.Connection, recipe: Recipe) -> None:
         last = ""
         while rows := survey.execute(page, (last,)).fetchall():
             for (last,) in rows:
-                _describe(survey, last, data, pattern, rules, needed)
+                _describe(survey, last, recipe, pattern, rules, needed)
         _note_unknown(survey, data)
 
 
 def _describe(
     survey: sqlite3.Connection,
     source: str,
-    data: DataSettings,
+    recipe: Recipe,
     pattern: FieldPattern,
     rules: list[LabelRule],
     needed: dict[str, tuple[str, ...]],
 ) -> None:
+    data = recipe.data
     stem = os.path.splitext(source)[0]  # noqa: PTH122 (Path would normalise)
     fields = pattern.match(stem)
     if fields is None:
@@ -113,8 +120,17 @@ def _describe(
     for setting, names in needed.items():
         missing = next((name for name in names if name not in known), None)
         if missing is not None:
-            reason = f"data.{setting} needs the field {missing!r}, which its name and the CSV do not give"
+            reason = f"{setting} needs the field {missing!r}, which its name and the CSV do not give"
             survey.execute("UPDATE files SET excluded = ? WHERE source = ?", (reason, source))
+            return
+    pitch = None
+    if recipe.controls.pitch:
+        try:
+            pitch = parse_note(fill(recipe.controls.pitch, known))
+        except ControlError as error:
+            survey.execute(
+                "UPDATE files SET excluded = ? WHERE source = ?", (f"controls.pitch: {error}", source)
+            )
             return
     labels = {}
     for rule in rules:
@@ -133,8 +149,16 @@ def _describe(
     else:
         held = draw < data.valid_fraction * _DRAWS
     survey.execute(
-        "UPDATE files SET labels = ?, clip_group = ?, gain_group = ?, draw = ?, held = ? WHERE source = ?",
-        (json.dumps(labels), group, fill(data.gain, known) if gain is None else gain, draw, held, source),
+        "UPDATE files SET labels = ?, pitch = ?, clip_group = ?, gain_group = ?, draw = ?, held = ? WHERE source = ?",
+        (
+            json.dumps(labels),
+            pitch,
+            group,
+            fill(data.gain, known) if gain is None else gain,
+            draw,
+            held,
+            source,
+        ),
     )
 
 
@@ -146,7 +170,7 @@ def draw_of(group: str) -> int:
 
 def _check_fields(known: set[str], recipe: Recipe, needed: dict[str, tuple[str, ...]]) -> None:
     """A field that no file can have is a typo in the recipe."""
-    wanted = {f"data.{setting}": names for setting, names in needed.items()}
+    wanted = dict(needed)
     for name, settings in recipe.controls.labels.items():
         wanted[f"controls.labels.{name}.from"] = template_fields(settings.source)
     for setting, names in wanted.items():
@@ -286,10 +310,10 @@ def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]
     """Every clip to be, by source, training part first."""
     end = round(data.end_seconds * data.sample_rate)
     rows = survey.execute(
-        f"""SELECT source, held, frames, labels, gain, clip_group, digest, truncated, peak, rms, onset, fade
+        f"""SELECT source, held, frames, labels, pitch, gain, clip_group, digest, truncated, peak, rms, onset, fade
         FROM files JOIN gains ON gains.name = gain_group WHERE {KEPT} ORDER BY source"""
     )
-    for source, held, frames, labels, gain, group, digest, truncated, peak, rms, onset, fade in rows:
+    for source, held, frames, labels, pitch, gain, group, digest, truncated, peak, rms, onset, fade in rows:
         lead = onset if data.lead_seconds is None else round(data.lead_seconds * data.sample_rate)
         for split, start, stop in _parts(data, bool(held), frames):
             last = stop == frames
@@ -297,7 +321,7 @@ def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]
             if last and data.tail_seconds is not None:
                 stop = max(start + 1, min(stop, fade + round(data.tail_seconds * data.sample_rate)))
             yield Planned(
-                source, split, start, stop, end if last else 0, json.loads(labels), gain, group,
+                source, split, start, stop, end if last else 0, json.loads(labels), pitch, gain, group,
                 digest, bool(truncated), float(f"{peak * gain:.6g}"), float(f"{rms * gain:.6g}"),
             )  # fmt: skip
 

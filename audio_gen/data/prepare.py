@@ -185,7 +185,8 @@ class _Build:
     def _key(self, each: plan.Planned) -> str:
         """Identifies the content of a clip."""
         digest = hashlib.blake2b(digest_size=12)
-        _feed(digest, [self._settings, each.digest, each.gain, each.start, each.stop, each.end])
+        told = [] if each.pitch is None else [each.pitch]
+        _feed(digest, [self._settings, each.digest, each.gain, each.start, each.stop, each.end, *told])
         return digest.hexdigest()
 
     def _former(self) -> Store | None:
@@ -262,7 +263,7 @@ class _Build:
 
     def _part(self, each: plan.Planned) -> Part:
         path = Path(self._recipe.data.source) / each.source
-        return Part(path, each.start, each.stop, each.end, each.gain, each.truncated)
+        return Part(path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch)
 
     def _manifest(self, shard_sizes: list[dict[str, int]], clips_bytes: int) -> dict[str, Any]:
         report, data = self._report, self._recipe.data

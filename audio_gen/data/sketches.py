@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import DataError
-from audio_gen.sketch import CurveCodec, can_sketch
+from audio_gen.sketch import CurveCodec, can_sketch, drawn_channels, told_curves
 
 
 class SketchStore(Store):
-    """What a sketch learns from: clips of (frames x curve channels) tokens, without curves of their own."""
+    """What a sketch learns from: clips of (frames x channels drawn) tokens, with the curves that it does not draw."""
 
     def __init__(self, path: str | Path) -> None:
         """Raises DataError, as `Store` does, and for a store without curves that can be sketched."""
@@ -21,18 +21,25 @@ class SketchStore(Store):
         self._whole = Store(path)
         if not can_sketch(self._whole.curves):
             raise DataError(f"{path}: holds no curves to sketch; prepare it with controls.curves")
-        self.unit = self._whole.curve_channels
+        self._drawn = drawn_channels(self._whole.curves, self._whole.curve_channels)
+        self.unit = self.hop = int(self._drawn.sum())
         self.sample_rate = max(1, round(self._whole.sample_rate / self._whole.hop * self.unit))
         self.codec = CurveCodec()
-        self.curves, self.curve_channels = [], 0
+        self.curves, self.curve_channels = told_curves(self._whole.curves), int((~self._drawn).sum())
         self.hash = f"{self._whole.hash} sketch"
 
     def tokens(self, clip: Clip) -> NDArray[np.uint16]:
-        """Tokens (frames x channels,) of a clip's curves."""
-        original = self._originals[clip.source, clip.split]
-        frames = self._whole.curves_of(original)
+        """Tokens (frames x channels drawn,) of a clip's curves."""
+        return self.codec.encode(self._frames(clip)[:, self._drawn]).reshape(-1)
+
+    def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
+        """The curves (frames, channels) that are not drawn; None if all are."""
+        return self._frames(clip)[:, ~self._drawn] if self.curves else None
+
+    def _frames(self, clip: Clip) -> NDArray[np.float32]:
+        frames = self._whole.curves_of(self._originals[clip.source, clip.split])
         assert frames is not None
-        return self.codec.encode(frames).reshape(-1)
+        return frames
 
     @cached_property
     def _originals(self) -> dict[tuple[str, str], Clip]:

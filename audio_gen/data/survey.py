@@ -25,13 +25,13 @@ ONSET = 0.1
 FADED = 0.002
 """It has faded after the last place where its wave reaches this one, 54 dB below the peak."""
 
-_VERSION = 3  # of the table and of what `measure` means
+_VERSION = 4  # of the table and of what `measure` means
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS files (
     source TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, seen INTEGER,
     digest TEXT, frames INTEGER, peak REAL, rms REAL, truncated INTEGER, unusable TEXT, onset INTEGER, fade INTEGER,
-    excluded TEXT, labels TEXT, clip_group TEXT, gain_group TEXT, draw INTEGER, held INTEGER
+    excluded TEXT, labels TEXT, pitch REAL, clip_group TEXT, gain_group TEXT, draw INTEGER, held INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS gains (name TEXT PRIMARY KEY, gain REAL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS notes (kind TEXT, source TEXT);

@@ -38,6 +38,8 @@ class CShape(ctypes.Structure):
         ("orders", ctypes.c_int32 * MAX_PREDICTORS),
         ("envelope", ctypes.c_int32),
         ("bands", ctypes.c_int32),
+        ("period", ctypes.c_int32),
+        ("pitch", ctypes.c_int32),
     ]
 
 
@@ -48,7 +50,8 @@ class CPredictors(ctypes.Structure):
         ("count", ctypes.c_int32),
         ("longest", ctypes.c_int32),
         ("order", ctypes.c_int32 * MAX_PREDICTORS),
-        *((name, ctypes.c_int32) for name in ("levels", "envelope", "bands", "hop", "curve_channels")),
+        *((name, ctypes.c_int32) for name in ("levels", "envelope", "bands", "period", "pitch")),
+        *((name, ctypes.c_int32) for name in ("hop", "curve_channels")),
         *((name, ctypes.c_void_p) for name in ("amplitudes", "band", "between", "level", "cosines")),
     ]
 
@@ -212,4 +215,6 @@ def _c_shape(shape: NetworkShape) -> CShape:
         orders=(ctypes.c_int32 * MAX_PREDICTORS)(*shape.predictors),
         envelope=shape.envelope_order,
         bands=shape.envelope_bands,
+        period=shape.period_rate,
+        pitch=shape.pitch_column,
     )

@@ -38,6 +38,8 @@ enum {
     REFIT = 32,      /* samples between two fits */
     SPREADS = 96,    /* codes of how far a predictor was off */
     MAX_BANDS = 256, /* of a mel curve */
+    LOWEST = 25,     /* Hz, that a pitch is heard from */
+    TAPS = 8,        /* samples that one between them is worked out from */
     POINTS = 257     /* frequencies, from 0 to half the sample rate, at which an envelope is drawn */
 };
 
@@ -53,6 +55,8 @@ typedef struct {
     int32_t pool[MAX_TIERS];                        /* pool[k]: from tier k to k + 1 */
     int32_t predictors, orders[MAX_PREDICTORS];     /* linear predictors that the network hears */
     int32_t envelope, bands; /* order of the predictor made from the first curves, which are mel; 0: none */
+    int32_t period, pitch;   /* sample rate (Hz) of the predictor that looks back one period; 0: none. The first of
+                                the two curves that say how long that is */
 } Shape;
 
 /* The linear predictors of a network; see predictor.h. */
@@ -60,7 +64,8 @@ typedef struct {
     int32_t count, longest; /* order */
     int32_t order[MAX_PREDICTORS];
     int32_t levels;
-    int32_t envelope, bands, hop, curve_channels; /* as in the shape; no envelope: not used, as the tables below */
+    int32_t envelope, bands, period, pitch, hop, curve_channels; /* as in the shape; the tables below are for an
+                                                                    envelope alone */
     const int32_t *amplitudes; /* (levels): of each token, in units of 2^-30 */
     const int32_t *band;       /* (POINTS): the last band whose centre lies below, or the first one */
     const float *between;      /* (POINTS): how far from that band to the next one */
@@ -71,18 +76,29 @@ typedef struct {
 /* One predictor of one stream. All zeros is silence. */
 typedef struct {
     double coefficient[MAX_ORDER]; /* of the oldest sample first, the newest last */
+    int64_t lag;                   /* samples between that newest one and the newest one heard */
     int64_t expected;              /* amplitude of the next sample, in units of 2^-30 */
     int64_t missed;                /* sum of the misses */
     uint32_t misses[REFIT];        /* of the last samples, in the same units */
 } Predictor;
 
-/* The envelope's is the last one. */
-static inline int32_t predictor_count(const Predictors *all) { return all->count + (all->envelope > 0); }
+/* Those that are fitted, then the envelope's, then the period's. */
+static inline int32_t predictor_count(const Predictors *all) {
+    return all->count + (all->envelope > 0) + (all->period > 0);
+}
+
+/* Does any of them follow the curves? */
+static inline int predictors_follow(const Predictors *all) { return all->envelope > 0 || all->period > 0; }
+
+/* The longest period, in samples. */
+static inline int32_t longest_period(const Predictors *all) { return all->period / LOWEST; }
 
 /* Samples that some predictor looks back at. */
 static inline int32_t predictor_window(const Predictors *all) {
-    const int32_t window = WINDOW * all->longest;
-    return window > all->envelope ? window : all->envelope;
+    const int32_t fitted = WINDOW * all->longest;
+    const int32_t followed = all->period ? longest_period(all) + TAPS : 0;
+    const int32_t window = fitted > all->envelope ? fitted : all->envelope;
+    return window > followed ? window : followed;
 }
 
 /* Words of state per stream: the predictors, then the samples heard, oldest first. */

@@ -187,7 +187,8 @@ static void take_predictors(Cursor *cursor, Network *n) {
     const Shape *shape = &n->shape;
     Predictors *all = &n->predictors;
     *all = (Predictors){.count = shape->predictors, .levels = shape->levels, .envelope = shape->envelope,
-                        .bands = shape->bands, .hop = shape->hop, .curve_channels = shape->curve_channels};
+                        .bands = shape->bands, .period = shape->period, .pitch = shape->pitch,
+                        .hop = shape->hop, .curve_channels = shape->curve_channels};
     for (int32_t i = 0; i < all->count; i++) {
         all->order[i] = shape->orders[i];
         if (all->order[i] > all->longest) all->longest = all->order[i];

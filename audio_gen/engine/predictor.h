@@ -11,6 +11,11 @@
    filter with the curve's spectral envelope, frame by frame. It does not drift with what is played, and so it keeps a
    voice to the sounds that are asked for; LPCNet (Valin and Skoglund 2019, arXiv:1810.11846) makes its filter so.
 
+   A model that follows a pitch may hear one that looks back one period of it: the long-term predictor of speech coders
+   (Atal and Schroeder 1970, "Adaptive predictive coding of speech signals"), whose lag is told, not searched. Between
+   samples it takes Lagrange's polynomial through the nearest TAPS. A wave that repeats what it did a period ago has the
+   pitch that was asked for, whether or not a pitch like it was ever heard.
+
    All of it depends on the samples of the last WINDOW P + 2 REFIT alone. Double arithmetic in a fixed order, and whole
    numbers where sums slide, so that the codes are the same on every machine and after every restart. */
 #ifndef AUDIO_GEN_PREDICTOR_H
@@ -126,9 +131,33 @@ static void fit_to_curve(const Predictors *all, Predictor *predictor, const floa
     for (int32_t i = 0; i < all->envelope; i++) predictor->coefficient[i] = c[all->envelope - 1 - i];
 }
 
+/* The coefficients that look back one period of the pitch that two curves say: whether there is one, and its octaves
+   above 440 Hz. */
+static void fit_to_pitch(const Predictors *all, Predictor *predictor, const float *pitch) {
+    double *c = predictor->coefficient;
+    for (int32_t i = 0; i < TAPS; i++) c[i] = 0.0;
+    predictor->lag = 0;
+    if (!(pitch[0] > 0.5f)) return;
+    const double longest = longest_period(all);
+    double period = all->period * (1.0 / 440.0) * power_of_two(-(double)pitch[1]);
+    if (!(period < longest)) period = longest;
+    if (period < 2.0) period = 2.0;
+    while (period < TAPS / 2) period += period; /* two periods ago it was the same, and half of the taps come later */
+    const int32_t whole = (int32_t)period;
+    const double place = (double)whole - period; /* of the sample wanted, before the tap in the middle */
+    predictor->lag = whole - TAPS / 2;
+    for (int32_t i = 0; i < TAPS; i++) {
+        double product = 1.0;
+        for (int32_t j = 0; j < TAPS; j++) {
+            if (j != i) product *= (place - (double)(j - TAPS / 2)) * (1.0 / (double)(i - j));
+        }
+        c[i] = product;
+    }
+}
+
 /* What the predictor expects after the newest sample, within [-1, 1]. */
 INLINE double predict(const Predictor *predictor, int32_t order, const double *newest) {
-    const double x = scalar_product(predictor->coefficient, newest - order + 1, order);
+    const double x = scalar_product(predictor->coefficient, newest - predictor->lag - order + 1, order);
     return x > -1.0 ? (x < 1.0 ? x : 1.0) : -1.0;
 }
 
@@ -171,15 +200,17 @@ static void hear(
     int32_t row = all->levels;
     for (int32_t i = 0; i < count; i++, row += all->levels + SPREADS) {
         Predictor *predictor = (Predictor *)state + i;
-        const int32_t order = i < all->count ? all->order[i] : all->envelope;
+        const int fitted = i < all->count, enveloped = !fitted && i == all->count && all->envelope;
+        const int32_t order = fitted ? all->order[i] : enveloped ? all->envelope : TAPS;
         const int64_t off = amplitude - predictor->expected;
         const uint32_t miss = (uint32_t)(off < 0 ? -off : off);
         predictor->missed += (int64_t)miss - (int64_t)predictor->misses[at];
         predictor->misses[at] = miss;
-        if (i == all->count) {
-            if (curve) fit_to_curve(all, predictor, curve);
-        } else if (at == 0) {
-            fit(predictor, order, newest, finest * (1.0 / UNIT));
+        if (fitted) {
+            if (at == 0) fit(predictor, order, newest, finest * (1.0 / UNIT));
+        } else if (curve) {
+            if (enveloped) fit_to_curve(all, predictor, curve);
+            else fit_to_pitch(all, predictor, curve + all->pitch);
         }
         const double expected = predict(predictor, order, newest);
         predictor->expected = (int64_t)(expected * UNIT + (2.0 * UNIT + 0.5)) - 2 * (int64_t)UNIT;
@@ -197,7 +228,7 @@ static int32_t hear_all(const Predictors *all, const Hearing *hearing) {
             float *state = hearing->state + (size_t)s * words;
             const int64_t position = hearing->position + t;
             const float *curve = NULL;
-            if (all->envelope && (t == 0 || position % all->hop == 0)) {
+            if (predictors_follow(all) && (t == 0 || position % all->hop == 0)) {
                 int64_t frame = position / all->hop;
                 if (frame >= hearing->curve_frames) frame = hearing->curve_frames - 1;
                 curve = hearing->curves + (s * hearing->curve_frames + frame) * all->curve_channels;

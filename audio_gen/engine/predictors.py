@@ -39,6 +39,7 @@ class Predictors:
         self.codes = shape.input_codes
         self._amplitudes = token_amplitudes(shape.levels)
         self._tables = envelope_tables(shape)
+        self._follow = shape.predictors_follow
         orders: Sequence[int] = shape.predictors
         self._settings = CPredictors(
             count=len(orders),
@@ -47,6 +48,8 @@ class Predictors:
             levels=shape.levels,
             envelope=shape.envelope_order,
             bands=shape.envelope_bands,
+            period=shape.period_rate,
+            pitch=shape.pitch_column,
             hop=shape.hop,
             curve_channels=shape.curve_channels,
             amplitudes=self._amplitudes.ctypes.data,
@@ -71,15 +74,15 @@ class Predictors:
         """Rows of the embedding to add up, uint16 (streams, time, codes), after each of `tokens` (streams, time).
 
         `memory` (streams, words) is updated. `position`: that of the sample which follows the first token. `curves`
-        (streams, frames, curve channels), of the whole stream, are needed where there is an envelope. The caller has
-        checked the tokens' range.
+        (streams, frames, curve channels), of the whole stream, are needed where a predictor follows them. The caller
+        has checked the range of the tokens.
         """
         given = np.ascontiguousarray(tokens, np.uint16)
         streams, steps = given.shape
         assert memory.shape == (streams, self.words) and memory.flags.c_contiguous, memory.shape
         rows = np.empty((streams, steps, self.codes), np.uint16)
         frames = None
-        if self._tables:
+        if self._follow:
             assert curves is not None and curves.shape[0] == streams and curves.shape[1] > 0
             frames = np.ascontiguousarray(curves, np.float32)
         hearing = CHearing(

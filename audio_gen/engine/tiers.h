@@ -54,13 +54,14 @@ static void embed(Block *block, int64_t step) {
     const Network *n = block->network;
     const Work *work = block->work;
     const int32_t padded = n->tiers[0].padded;
+    const int follows = predictors_follow(&n->predictors);
     for (int32_t s = 0; s < block->streams; s++) {
         const int32_t stream = block->first_stream + s;
         const uint16_t *known = work->known ? work->known + (int64_t)stream * work->steps + step : NULL;
         for (int32_t t = 0; t < block->frames[0]; t++) {
-            uint16_t rows[1 + 2 * (MAX_PREDICTORS + 1)];
+            uint16_t rows[1 + 2 * (MAX_PREDICTORS + 2)];
             const uint16_t token = t ? known[t - 1] : work->last[stream];
-            const float *curve = n->predictors.envelope && t == 0 && turns(block) ? curve_of(block, s) : NULL;
+            const float *curve = t == 0 && follows && turns(block) ? curve_of(block, s) : NULL;
             hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, rows);
             float *x = stream_row(block, 0, s, t);
             copy(x, n->embedding + (size_t)rows[0] * (size_t)padded, padded);

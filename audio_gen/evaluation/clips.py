@@ -112,8 +112,7 @@ def _play(
     rows = zip(excerpts, streams, lengths, strict=True)
     parts = [Part(excerpt.labels, seed, stream, draw, samples) for excerpt, stream, samples in rows]
     curves = _curves(model, store, excerpts, lengths)
-    voices = model.start(parts, None if curves is None else curves[0])
-    voices.curves = curves
+    voices = model.start(parts, None if curves is None else list(curves))
     chunk, patience = (
         max(1, round(CHUNK_SECONDS * model.sample_rate)),
         round(PATIENCE * end * model.sample_rate),
@@ -131,8 +130,8 @@ def _curves(
     model: Model, store: Store, excerpts: Sequence[Excerpt], lengths: Sequence[int]
 ) -> NDArray[np.float32] | None:
     """Curves (rows, frames, channels) of the excerpts and of what leads to them, the last frame held; None for a model
-    that follows none, or draws its own."""
-    if not model.checkpoint.shape.curve_channels or model.sketch is not None:
+    that follows none, or draws all of its own; of one whose sketch draws some, the others."""
+    if not model.told:
         return None
     hop, rows = store.hop, []
     frames = -(-max(lengths) // hop) + 1
@@ -141,5 +140,6 @@ def _curves(
         assert whole is not None
         first = (excerpt.start - lead(excerpt, model.sample_rate)) // hop
         part = whole[first : first + frames]
+        part = part[:, ~model.drawn]
         rows.append(np.pad(part, ((0, frames - len(part)), (0, 0)), mode="edge"))
     return np.stack(rows)

@@ -292,15 +292,15 @@ class _Listening:
 
     def _long_curves(self) -> NDArray[np.float32] | None:
         """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that
-        follows none, or draws its own."""
-        if not self._model.checkpoint.shape.curve_channels or self._model.sketch is not None:
+        follows none, or draws all of its own; of one whose sketch draws some, the others."""
+        if not self._model.told:
             return None
         wanted = math.ceil(self._settings.long_seconds * self._model.sample_rate / self._store.hop)
         parts: list[NDArray[np.float32]] = []
         while sum(map(len, parts)) < wanted:
             curves = self._store.curves_of(self._real[len(parts) % len(self._real)].clip)
             assert curves is not None
-            parts.append(curves)
+            parts.append(curves[:, ~self._model.drawn])
         return np.concatenate(parts)[:wanted]
 
     def _readers(self, excerpts: Sequence[Excerpt]) -> list[Callable[[], Waveform]]:

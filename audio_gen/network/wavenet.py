@@ -175,7 +175,7 @@ class Network(nn.Module):
             return tokens[..., None], None
         memory = _known(state.predictors).cpu().numpy().copy()
         frames = None
-        if self.shape.envelope:
+        if self.shape.predictors_follow:
             if curves is None:
                 curves = torch.zeros(len(tokens), 1, self.shape.curve_channels)
             frames = curves.float().cpu().numpy()

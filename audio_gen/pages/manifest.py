@@ -45,6 +45,8 @@ class Clip(_Table):
     """Relative to the clips folder, with forward slashes."""
     set: str
     labels: dict[str, str]
+    curves: dict[str, str] = {}
+    """Those it was given, as they were written; empty for a copy of a recording."""
     temperature: float
     top_k: int
     top_p: float

@@ -21,7 +21,7 @@ from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
-from audio_gen.sketch import GUIDANCE, TEMPERATURE
+from audio_gen.sketch import GUIDANCE, TEMPERATURE, drawn_channels
 
 CHUNK_SECONDS = 0.1
 
@@ -97,6 +97,17 @@ class Model:
     def labels(self) -> dict[str, list[str]]:
         """What can be asked for: each label's values."""
         return {name: list(values) for name, values in self.checkpoint.shape.labels.items()}
+
+    @property
+    def told(self) -> list[str]:
+        """Names of the curves that have to be given: those that no sketch draws."""
+        return list(self.checkpoint.curves if self.sketch is None else self.sketch.checkpoint.curves)
+
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """Which channels of the curves a sketch draws where they are not given, (channels,)."""
+        channels = drawn_channels(self.checkpoint.curves, self.checkpoint.shape.curve_channels)
+        return channels if self.sketch is not None else np.zeros_like(channels)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -216,7 +227,9 @@ class Model:
 
         `heard` (rows, time) is the end of what has been played up to `position`: at least one sample more than
         the receptive field, or all of it if it is shorter. `curves` (frames, channels) are those of every part,
-        or a list of one for each; beyond its end each holds its last frame. Raises ControlError, SettingError.
+        or a list of one for each; beyond its end each holds its last frame. Where a sketch draws some of their
+        channels, these may be left out: `curves` are those of `told` alone, or None where that is empty.
+        Raises ControlError, SettingError.
         """
         if position:
             given, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
@@ -230,8 +243,9 @@ class Model:
             if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
-        if curves is None and self.sketch is not None:
-            sketching = Sketching.begin(self.sketch, parts)
+        if self.sketch is not None and self._leaves_to_sketch(curves):
+            told = self.sketch._spread(curves, rows)
+            sketching = Sketching.begin(self.sketch, parts, told, self.drawn)
         spread = None if sketching is not None else self._spread(curves, rows)
         if heard is None or position == 0:
             state, previous = self.engine.start(indices), np.zeros(rows, np.float32)
@@ -275,6 +289,11 @@ class Model:
         each = [checked for checked in map(self._checked, curves) if checked is not None]
         longest = max(map(len, each))
         return np.stack([np.pad(steer, ((0, longest - len(steer)), (0, 0)), mode="edge") for steer in each])
+
+    def _leaves_to_sketch(self, curves: Each[Curves] | None) -> bool:
+        """Whether `curves` leave out what the sketch draws."""
+        first = curves[0] if isinstance(curves, Sequence) and len(curves) else curves
+        return first is None or np.shape(first)[-1:] == (np.count_nonzero(~self.drawn),)
 
     def _checked(self, curves: Curves | None) -> Curves | None:
         wanted = self.checkpoint.shape.curve_channels

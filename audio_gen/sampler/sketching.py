@@ -23,17 +23,26 @@ AT_ONCE = 256
 
 @dataclass
 class Sketching:
-    """The curves of streams that advance together: a pure function of labels, seed and settings of each."""
+    """The curves of streams that advance together: a function of labels, curves given, seed and settings of each."""
 
     voices: Voices
     """Of the sketch's own network; its samples are the channels of one frame after another."""
     drawn: NDArray[np.float32]
-    """(rows, frames, channels), from frame `first` on."""
+    """(rows, frames, channels drawn), from frame `first` on."""
+    places: NDArray[np.bool_]
+    """(channels,) of the network's curves: which of them are drawn; the others follow what the player gives."""
     first: int = 0
 
     @classmethod
-    def begin(cls, sketch: "Model", parts: Sequence[Part]) -> "Sketching":
-        """Before the first frame of `parts`. Raises ControlError for unknown labels."""
+    def begin(
+        cls,
+        sketch: "Model",
+        parts: Sequence[Part],
+        told: NDArray[np.float32] | None,
+        places: NDArray[np.bool_],
+    ) -> "Sketching":
+        """Before the first frame of `parts`. `told` (rows, frames, channels not drawn): the curves that the player
+        gives, the last frame of which holds. Raises ControlError for unknown labels."""
         rows = len(parts)
         asked = [label_indices(part.labels, sketch.labels) for part in parts]
         pairs = np.zeros((2 * rows, len(sketch.labels)), np.int32)  # every second one is asked for nothing
@@ -50,9 +59,9 @@ class Sketching:
         ]
         state, silence = sketch.engine.start(pairs), np.zeros(rows, np.float32)
         voices = Voices(
-            sketch.engine, state, sketch.codec, own, [*range(rows)], None, 0, silence, guided=True
+            sketch.engine, state, sketch.codec, own, [*range(rows)], told, 0, silence, guided=True
         )
-        return cls(voices, np.zeros((rows, 0, sketch.checkpoint.shape.pool[0]), np.float32))
+        return cls(voices, np.zeros((rows, 0, sketch.checkpoint.shape.pool[0]), np.float32), places)
 
     def frames(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames `first` to `last` of every row, (rows, frames, channels); those before are forgotten."""
@@ -65,7 +74,13 @@ class Sketching:
             self.drawn = np.concatenate([self.drawn, new], axis=1)
             end += count
         self._forget(first)
-        return self.drawn[:, : last + 1 - self.first]
+        drawn, told = self.drawn[:, : last + 1 - self.first], self.voices.curves
+        if told is None:
+            return drawn
+        frames = np.empty((rows, drawn.shape[1], len(self.places)), np.float32)
+        frames[..., self.places] = drawn
+        frames[..., ~self.places] = told[:, np.minimum(np.arange(self.first, last + 1), told.shape[1] - 1)]
+        return frames
 
     def _forget(self, first: int) -> None:
         """Drop what comes before frame `first`."""

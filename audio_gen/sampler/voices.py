@@ -93,6 +93,7 @@ class Voices:
                 self.state,
                 np.stack([tossed[row] for row in both]),
                 [draws[row] for row in both],
+                None if self.curves is None else self.curves[both],
                 guidance=[draw.guidance for draw in draws],
             )[::2]
         elif self.sketching is not None:

@@ -35,6 +35,10 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     if recipe.envelope and store.curves:
         bands = store.curve_channels - curve_channels(store.curves[1:], 0)
         envelope = (recipe.envelope, bands, store.sample_rate)
+    period: tuple[int, ...] = ()
+    if recipe.follows_period and "pitch" in store.curves:
+        bands = store.curve_channels - curve_channels([name for name in store.curves if name != "mel"], 0)
+        period = (curve_channels(store.curves[: store.curves.index("pitch")], bands), store.sample_rate)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
@@ -50,6 +54,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         hop=store.hop,
         predictors=recipe.predictors,
         envelope=envelope,
+        period=period,
     )
 
 
@@ -136,7 +141,7 @@ def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings:
     """A clip per value of the first label (one clip if there is none), all of the recipe's seed; the other
     labels are those of some training clip.
 
-    A model that follows curves and has no sketch follows those of a few held-out clips instead.
+    A model that follows curves which no sketch draws follows those of a few held-out clips instead.
     Raises EngineError, OutputError.
     """
     from audio_gen.sampler.model import Model
@@ -156,10 +161,13 @@ def _previews(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Name and waveform of each preview."""
     seconds, seed = settings.preview_seconds, settings.seed
-    if store.curves and model.sketch is None:
+    if model.told:
         for number, heard in enumerate((store.clips("valid") or store.clips("train"))[:4]):
             name = f"{number}-{Path(heard.source).stem}"
-            yield name, model.generate(seconds, labels=heard.labels, curves=store.curves_of(heard), seed=seed)
+            curves = store.curves_of(heard)
+            assert curves is not None
+            told = curves[:, ~model.drawn]
+            yield name, model.generate(seconds, labels=heard.labels, curves=told, seed=seed)
         return
     first = next(iter(model.labels.items()), None)
     wanted = (

@@ -18,6 +18,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
         head_channels=asked.head_channels,
         condition_channels=asked.condition_channels,
         predictors=[],
+        period=False,  # its samples are no wave
     )
     train = TrainSettings(
         steps=asked.steps,
@@ -40,7 +41,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
     return Recipe(
         name=f"{recipe.name}-sketch",
         data=recipe.data,
-        controls=ControlSettings(labels=recipe.controls.labels),
+        controls=ControlSettings(labels=recipe.controls.labels, curves=store.curves, hop=store.unit),
         network=network,
         train=train,
         card=recipe.card,

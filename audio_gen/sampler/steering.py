@@ -1,0 +1,31 @@
+"""Curves as a player writes them, made into what a model follows."""
+
+import math
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+from audio_gen.curves import parse_curve, player_frames
+from audio_gen.sampler.model import Model
+from audio_gen.sampler.voices import Curves
+
+
+def steer(model: Model, texts: Sequence[str], seconds: float | None) -> tuple[Curves | None, dict[str, str]]:
+    """Frames (frames, channels) of `texts` such as "pitch=a2" or "loudness=fade.csv" for a stream of `seconds` (an
+    endless one, None, holds the last of them), and what identifies them in a `Take`.
+
+    None where the model has no curves, or its sketch draws all of them. Raises ControlError.
+    """
+    curves = [parse_curve(text) for text in texts]
+    given = {}
+    for text, curve in zip(texts, curves, strict=True):
+        value = text.partition("=")[2].strip()
+        if len(curve.seconds) > 1 or Path(value).is_file():
+            value += f" {blake2b(repr((curve.seconds, curve.values)).encode(), digest_size=8).hexdigest()}"
+        given[curve.name] = value
+    if not curves and not model.told:
+        return None, given
+    end = max([seconds or 0.0, *(curve.seconds[-1] for curve in curves)])
+    hop = model.checkpoint.shape.hop
+    frames = math.ceil(end * model.sample_rate / hop) + 1
+    return player_frames(curves, model.told, model.sample_rate, hop, 0, frames), given

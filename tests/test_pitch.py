@@ -1,0 +1,223 @@
+"""Pitch that is told: notes by name, in recordings' names and on the command line, followed by sketches and samples."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from command_line import call
+from networks import network_settings, random_tensors
+from test_sketch import toml
+from toys import RATE, toy_recipe
+
+from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from audio_gen.codec import Codec
+from audio_gen.curves import extract_curves, parse_curve, parse_note, unscale_pitch
+from audio_gen.data.sketches import SketchStore
+from audio_gen.data.store import Store
+from audio_gen.errors import CheckpointError, ControlError
+from audio_gen.pages.manifest import read_manifest
+from audio_gen.sampler.model import Model
+from audio_gen.sampler.parts import parts_of
+from audio_gen.sampler.steering import steer
+from audio_gen.shape import LOWEST_PITCH, NetworkShape
+from audio_gen.sketch import LEVELS, CurveCodec
+
+BANDS, HOP = 8, 32
+LABELS = {"tone": ["high", "low"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "hertz"),
+    [("a4", 440.0), ("A3", 220.0), ("eb1", 38.891), ("d#1", 38.891), ("f#3", 184.997), ("60", 261.626)],
+)
+def test_notes_by_name_and_key(text: str, hertz: float) -> None:
+    assert parse_note(text) == pytest.approx(hertz, abs=1e-3)
+    if text[0].isalpha():
+        assert parse_curve(f"pitch={text}").values[0] == parse_note(text)
+
+
+@pytest.mark.parametrize("text", ["h2", "a", "4", "a9", "a-1", "440.5", "", "999"])
+def test_what_is_no_note_is_refused(text: str) -> None:
+    with pytest.raises(ControlError):
+        parse_note(text)
+
+
+def test_a_melody_may_be_written_in_notes(tmp_path: Path) -> None:
+    path = tmp_path / "melody.csv"
+    path.write_text("second,pitch\n0,a2\n1.5,220\n2,eb2\n")
+    assert parse_curve(f"pitch={path}").values == pytest.approx((110.0, 220.0, 77.782), abs=1e-3)
+    path.write_text("0,a2,7\n")
+    with pytest.raises(ControlError, match="line 1"):
+        parse_curve(f"pitch={path}")
+
+
+def random_checkpoint() -> Checkpoint:
+    """A model that follows mel and pitch, and a sketch that draws the mel for a pitch; all weights are random."""
+    of_sketch = NetworkShape.from_dict(
+        network_settings([2, 3], [16, 16], [BANDS], levels=LEVELS, labels=LABELS, curve_channels=2, hop=BANDS)
+    )
+    shape = NetworkShape.from_dict(
+        network_settings(
+            [3, 3], [16, 16], [4], labels=LABELS, curve_channels=BANDS + 2, hop=HOP, envelope=[8, BANDS, RATE],
+            period=[BANDS, RATE],
+        )
+    )  # fmt: skip
+    strokes, tensors = random_tensors(of_sketch, 2), random_tensors(shape, 3)
+    sketch = Checkpoint(of_sketch, CurveCodec(), RATE // HOP * BANDS, strokes, ("pitch",))
+    return Checkpoint(shape, Codec(), RATE, tensors, ("mel", "pitch"), card={"name": "random"}, sketch=sketch)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model(random_checkpoint())
+
+
+@pytest.fixture(scope="module")
+def told() -> np.ndarray:
+    """(12, 2): some frames of one pitch, then of another."""
+    held = [parse_curve(text).frames(np.zeros(count)) for text, count in (("pitch=a2", 9), ("pitch=900", 3))]
+    return np.concatenate(held).astype(np.float32)
+
+
+def test_chunks_company_and_engines_change_nothing(model: Model, told: np.ndarray) -> None:
+    alone = model.generate(0.6, labels={"tone": "low"}, seed=3, curves=told)
+    for chunk_seconds in (1 / RATE, 0.007, 5.0):
+        chunks = model.stream(0.6, labels={"tone": "low"}, seed=3, curves=told, chunk_seconds=chunk_seconds)
+        assert np.array_equal(np.concatenate([*chunks]), alone)
+    company: dict[str, Any] = {"labels": [{}, {"tone": "low"}, {"tone": "high"}], "stream": [4, 0, 7]}
+    for other in (Model(model.checkpoint, threads=2), Model(model.checkpoint, engine="reference")):
+        clips = other.generate([0.1, 0.6, 0.3], seed=3, curves=[told[:2], told, told[5:]], **company)
+        assert np.array_equal(clips[1], alone)
+
+
+def test_the_sketch_follows_the_pitch_and_both_reach_the_samples(model: Model, told: np.ndarray) -> None:
+    def frames(curves: np.ndarray) -> np.ndarray:
+        voices = model.start(parts_of(RATE, 0.5, {"tone": "low"}, 3), curves)
+        assert voices.sketching is not None
+        return voices.sketching.frames(0, 35)[0]
+
+    found, other = frames(told), frames(told[::-1].copy())
+    assert found.shape == (36, BANDS + 2)
+    assert np.array_equal(found[:12, BANDS:], told) and (found[12:, BANDS:] == told[-1]).all()
+    assert not np.array_equal(found[:, :BANDS], other[:, :BANDS])
+    drawn = model.generate(0.5, labels={"tone": "low"}, seed=3, curves=told)
+    assert np.array_equal(model.generate(0.5, labels={"tone": "low"}, seed=3, curves=found), drawn)
+
+
+def test_what_has_to_be_given_is_asked_for(model: Model) -> None:
+    assert model.told == ["pitch"] and model.drawn.tolist() == [True] * BANDS + [False] * 2
+    with pytest.raises(ControlError, match="pitch"):
+        model.generate(0.1)
+    with pytest.raises(ControlError, match="needs the curve 'pitch'"):
+        steer(model, [], 0.1)
+    with pytest.raises(ControlError, match="curves must be"):
+        model.generate(0.1, curves=np.zeros((3, 5), np.float32))
+
+
+def test_a_sketch_that_follows_something_else_is_refused(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint()
+    assert checkpoint.sketch is not None
+    save_checkpoint(tmp_path / "right.safetensors", checkpoint)
+    assert load_checkpoint(tmp_path / "right.safetensors").hash == checkpoint.hash
+    wrong = replace(checkpoint, sketch=replace(checkpoint.sketch, curves=("loudness",)))
+    save_checkpoint(tmp_path / "wrong.safetensors", wrong)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "wrong.safetensors")
+
+
+# ---- From recordings to a page ----
+
+NOTES = {"a4": 440.0, "c5": 523.25, "e5": 659.26, "g5": 783.99}
+
+
+def write_notes(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    t = np.arange(RATE // 2) / RATE
+    for note, hertz in NOTES.items():
+        for take in range(3):
+            wave = 0.5 * np.sin(2 * np.pi * hertz * t + take) * np.exp(-3.0 * t)
+            soundfile.write(folder / f"pluck_{note}_{take}.wav", wave, RATE)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a toy recipe whose notes stand in its recordings' names, through the command line."""
+    folder = tmp_path_factory.mktemp("notes")
+    write_notes(folder / "recordings")
+    controls = {"curves": ["mel", "pitch"], "hop": HOP, "mel_bands": BANDS, "pitch": "{note}"}
+    tables = toy_recipe(
+        folder / "recordings",
+        controls={**controls, "labels": {"how": {"from": "{how}"}}},
+        data={"pattern": "{how}_{note}_{take}", "valid_where": {"note": ["c5"]}},
+    ).to_dict()
+    tables["sketch"] = {"channels": [16, 32], "steps": 20, "validate_every": 20, "frames": 8}
+    (folder / "toy.toml").write_text(
+        toml(tables)
+        + '\n[[generate]]\nname = "notes"\nclips = 1\nseconds = 0.1\nlabels = { how = "*" }\n'
+        + 'curves = { pitch = ["c5", "600"] }\nfile = "{how}-{pitch}.wav"\n'
+    )
+    called = call("run", folder / "toy.toml", "--run", folder / "run", "--threads", "1", "--device", "cpu")
+    assert called.code == 0, called.errors
+    return folder / "run"
+
+
+def test_the_curve_is_the_note_of_the_name(trained: Path) -> None:
+    store, sketches = Store(trained / "store"), SketchStore(trained / "store")
+    assert {clip.source[6:8] for clip in store.clips("valid")} == {"c5"}
+    for split in ("train", "valid"):
+        for clip, sketch in zip(store.clips(split), sketches.clips(split), strict=True):
+            frames, told = store.curves_of(clip), sketches.curves_of(sketch)
+            assert frames is not None and told is not None
+            assert np.array_equal(frames[:, BANDS:], told)
+            # Stored in half precision: within a thousandth of an octave.
+            assert unscale_pitch(told) == pytest.approx(NOTES[clip.source[6:8]], rel=1e-3)
+            assert len(sketches.tokens(sketch)) == len(told) * BANDS == sketch.length
+
+
+def test_a_model_of_notes_plays_any_pitch(trained: Path, tmp_path: Path) -> None:
+    model = trained / "model.safetensors"
+    assert load_checkpoint(model).shape.period == (BANDS, RATE)
+    for pitch in ("a4", "555.5"):
+        out = tmp_path / f"{pitch}.wav"
+        called = call("generate", model, "--curve", f"pitch={pitch}", "--seconds", "0.1", "-o", out)
+        assert called.code == 0, called.errors
+    assert (tmp_path / "a4.wav").read_bytes() != (tmp_path / "555.5.wav").read_bytes()
+    refused = call("generate", model, "-o", tmp_path / "never.wav")
+    assert refused.code == 1 and "needs the curve 'pitch'" in refused.errors
+    wrong = call("generate", model, "--curve", "pitch=h2", "-o", tmp_path / "never.wav")
+    assert wrong.code == 1 and not (tmp_path / "never.wav").exists()
+
+
+def test_a_batch_of_notes_says_which_it_plays(trained: Path) -> None:
+    clips = read_manifest(trained).clips
+    assert [(clip.file, clip.curves) for clip in clips] == [
+        ("notes/pluck-c5.wav", {"pitch": "c5"}),
+        ("notes/pluck-600.wav", {"pitch": "600"}),
+    ]
+    page = (trained / "page" / "index.html").read_text()
+    assert "pitch c5" in page and "pitch 600" in page
+
+
+def test_names_without_a_note_are_left_out_and_said(tmp_path: Path) -> None:
+    write_notes(tmp_path / "recordings")
+    soundfile.write(tmp_path / "recordings" / "pluck_hit_0.wav", np.sin(np.arange(RATE)), RATE)
+    recipe = toy_recipe(
+        tmp_path / "recordings",
+        controls={"curves": ["pitch"], "hop": HOP, "pitch": "{note}", "labels": {"how": {"from": "{how}"}}},
+        data={"pattern": "{how}_{note}_{take}", "valid_where": {"take": ["0"]}},
+    )
+    (tmp_path / "toy.toml").write_text(toml(recipe.to_dict()))
+    called = call("prepare", tmp_path / "toy.toml", "--run", tmp_path / "run")
+    assert called.code == 0 and "'hit' is no note" in called.errors
+
+
+def test_the_lowest_pitch_is_one_for_curves_and_predictors() -> None:
+    assert parse_curve(f"pitch={LOWEST_PITCH}").values == (LOWEST_PITCH,)
+    with pytest.raises(ControlError):
+        parse_curve(f"pitch={LOWEST_PITCH - 1}")
+    low = np.sin(2 * np.pi * 28.0 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    found = unscale_pitch(extract_curves(low, RATE, ["pitch"], 256))
+    assert np.median(found[2:-2]) == pytest.approx(28.0, rel=0.02)
