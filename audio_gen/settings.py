@@ -91,7 +91,8 @@ class ControlSettings(Settings):
     """[controls]: labels (one value a clip) and curves (a value per frame)."""
 
     labels: dict[str, LabelSettings] = {}
-    curves: list[Literal["loudness", "pitch", "mel"]] = []
+    curves: list[Literal["loudness", "pitch", "mel", "notes"]] = []
+    """"notes": a piano roll, from a NAME.notes.csv beside each recording: see `audio_gen.notes`."""
     hop: int = Field(256, ge=1, le=65_536)
     """Samples per curve frame."""
     mel_bands: int = Field(80, ge=8, le=256)
