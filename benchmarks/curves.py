@@ -41,6 +41,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 for axes, over in zip(pair, ("minutes", "samples"), strict=True):
                     _draw(axes, row["curve"], over, f"C{variants.index(row['variant'])}", row["variant"])
             pair[0].set(xlabel="minutes of training", ylabel="bits per sample", title=recipe, xscale="log")
+            pair[0].xaxis.set_major_formatter("{x:g}")
             pair[1].set(xlabel="samples learned from", xscale="log")
             labels = {line.get_label(): line for line in pair[0].get_lines()}
             if labels:
