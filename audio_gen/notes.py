@@ -1,7 +1,7 @@
 """Notes over time, as a curve that a network follows: a piano roll.
 
-A file of notes is a CSV with a row per note: start and end (seconds), MIDI key (60 is the middle c), velocity (1 to 127);
-a first row of names is skipped. `PIECE.notes.csv` beside a recording `PIECE.flac` says what is played in it.
+A file of notes is a CSV with a row per note: start and end (seconds), MIDI key (60 is the middle c), velocity (1 to
+127); a first row of names is skipped. `PIECE.notes.csv` beside a recording `PIECE.flac` says what is played in it.
 
 The curve has a channel per key of a piano, 0 where it is silent. A key that sounds has velocity / 127 when it is struck
 and falls towards a quarter of that, so that a struck key is told from a held one, and one struck again from both.
