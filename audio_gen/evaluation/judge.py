@@ -43,7 +43,6 @@ from audio_gen.evaluation.report import (
 from audio_gen.evaluation.score import Evaluation
 from audio_gen.evaluation.settings import FEWEST, Settings
 from audio_gen.evaluation.spectra import Ear, Waveform, sounding_part
-from audio_gen.evaluation.yardsticks import sounding
 from audio_gen.sampler.model import Model
 
 HEARD = 2_000  # excerpts of each kind that are compared one by one, at most
@@ -115,7 +114,7 @@ class _Listening:
             train = []
         else:
             self._held_out, train = (
-                [(clip, sounding(store, clip, end), clip.labels) for clip in store.clips(each)]
+                [(clip, store.sounding(clip, end), clip.labels) for clip in store.clips(each)]
                 for each in ("valid", "train")
             )
         self._real, self._train = (mixed(cut(clips, rate)) for clips in (self._held_out, train))
