@@ -1,6 +1,8 @@
 """Laws of mixtures: a pure label is what it always was, and what changes over time does so at its moment, however a
 stream is cut."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from engine_cases import ISAS, NETWORKS, Case, coins_of, draw, numpy_draw
@@ -30,7 +32,7 @@ class Mixed(Case):
     def calls(self, time, chunk):
         """(first sample, last one plus 1, which shares are new, or None) of each call."""
         cuts = sorted({*range(0, time, chunk), *(at for at in self.moments if at < time), time})
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             yield first, last, self.moments.index(first) if first in self.moments else None
 
     def started(self, engine, rows):

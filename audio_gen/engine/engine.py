@@ -131,14 +131,14 @@ class Engine:
         label" first; those of a label add up to 1. A mixture is the sum of so much of each row, and a row with a
         share of 1 and nothing else is what `start` makes of its index. Raises ControlError.
         """
-        shares, sizes = np.asarray(shares, np.float64), self.shape.label_rows
-        if shares.shape != (state.streams, sum(sizes)) or not np.isfinite(shares).all():
+        exact, sizes = np.asarray(shares, np.float64), self.shape.label_rows
+        if exact.shape != (state.streams, sum(sizes)) or not np.isfinite(exact).all():
             raise ControlError(
-                f"shares must be finite, (streams = {state.streams}, {sum(sizes)}), got {shares.shape}"
+                f"shares must be finite, (streams = {state.streams}, {sum(sizes)}), got {exact.shape}"
             )
         ends = np.cumsum(sizes)
         asked = [
-            _mix(shares[:, end - size : end], embedding)
+            _mix(exact[:, end - size : end], embedding)
             for end, size, embedding in zip(ends, sizes, self._embeddings, strict=True)
         ]
         state.condition, state.renewed = self._condition(asked, state.streams), True

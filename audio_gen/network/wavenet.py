@@ -197,13 +197,13 @@ class Network(nn.Module):
                 batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device
             )
         frames = self.embedding.weight.new_zeros(1, batch, self.shape.condition_channels)
-        embeddings = [cast(nn.Embedding, embedding) for embedding in self.labels.children()]
-        if labels.is_floating_point():
-            shares = labels.to(frames).split([*self.shape.label_rows], dim=1) if embeddings else ()
-            for share, embedding in zip(shares, embeddings, strict=True):
-                frames = frames + share @ embedding.weight
-        else:
-            for column, embedding in enumerate(embeddings):
+        first = 0
+        for column, embedding in enumerate(self.labels.children()):
+            if labels.is_floating_point():
+                rows = cast(nn.Embedding, embedding).weight
+                frames = frames + labels[:, first : first + len(rows)].to(rows) @ rows
+                first += len(rows)
+            else:
                 frames = frames + embedding(labels[:, column])
         if self.curves is not None:
             if curves is None:
@@ -222,8 +222,9 @@ class Network(nn.Module):
 
         `state` None is the start of a stream. `labels` (batch, number of labels) index the vocabularies from 1,
         0 is "no label"; or, where they are no whole numbers, say (batch, rows) how much of each row of the labels'
-        embeddings there is, one label after another, which may change from call to call. `curves` (batch, frames, curve_channels) are the frames of the whole stream from its
-        start; the last one is held if they end early.
+        embeddings there is, one label after another, which may change from call to call.
+        `curves` (batch, frames, curve_channels) are the frames of the whole stream from its start; the last one is
+        held if they end early.
         """
         batch, time = tokens.shape
         state = self.start(batch) if state is None else state
