@@ -10,6 +10,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,8 @@ def _shares(blend: Mapping[str, float], values: Sequence[str]) -> NDArray[np.flo
     shares = np.zeros(1 + len(values))
     for value, weight in blend.items():
         shares[1 + values.index(value)] = weight
-    return shares / shares.sum()
+    whole: NDArray[np.float64] = shares / shares.sum()
+    return whole
 
 
 def _short(number: float) -> str:
@@ -152,7 +154,7 @@ def _blend(values: Sequence[str], blend: Blend) -> dict[str, float]:
         return {str(value): float(weight) for value, weight in blend.items()}
     found: dict[str, float] = {}
     for part in (part.strip() for part in ([blend] if blend in values else blend.split("+"))):
-        value, colon, weight = part.rpartition(":")
+        value, colon, weight = map(str.strip, part.rpartition(":"))
         if part in values or not colon:
             value, weight = part, "1"
         if value in found:
@@ -194,7 +196,10 @@ def settle_labels(labels: Mapping[str, str], vocabulary: Mapping[str, Sequence[s
     found = dict(zip(vocabulary, label_mixtures(labels, vocabulary), strict=True))
     settled = {name: str(found[name]) for name in labels}
     for name, text in settled.items():
-        if parse_mixture(name, text, vocabulary[name]) != found[name]:
+        again = None
+        with suppress(ControlError):
+            again = parse_mixture(name, text, vocabulary[name])
+        if again != found[name]:
             raise ControlError(
                 f"label {name!r}: values with @ + : or , in their names can be mixed in Python alone, got {text!r}"
             )

@@ -5,10 +5,21 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import test_sketch
 from engine_cases import ISAS, NETWORKS, Case, coins_of, draw, numpy_draw
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import network_settings, random_tensors
 from reference_network import reference_logits
+from toys import RATE
 
+from audio_gen.checkpoint import Checkpoint
+from audio_gen.codec import Codec
 from audio_gen.errors import ControlError
+from audio_gen.mixtures import Mixture, parse_mixture, settle_labels
+from audio_gen.sampler.model import Model
+from audio_gen.sampler.parts import parts_of
+from audio_gen.shape import NetworkShape
 
 LABELLED = [name for name, settings in NETWORKS.items() if settings["labels"]]
 
@@ -143,3 +154,163 @@ def test_impossible_shares_are_refused(case):
         case.engine.ask(state, case.shares[0, :, 1:])
     with pytest.raises(ControlError, match="shares must be finite"):
         case.engine.ask(state, np.full_like(case.shares[0], np.nan))
+
+
+VALUES = ["fire", "rain", "waves", "a+b", "hat:open"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "moments"),
+    [
+        ("rain", [(0.0, {"rain": 1.0})]),
+        ("a+b", [(0.0, {"a+b": 1.0})]),  # what is a value is no grammar
+        ("hat:open:2+rain", [(0.0, {"hat:open": 2.0, "rain": 1.0})]),
+        (" rain : 0.7 + waves:.3", [(0.0, {"rain": 0.7, "waves": 0.3})]),
+        ("rain@0, waves:3+fire @ 20.5", [(0.0, {"rain": 1.0}), (20.5, {"waves": 3.0, "fire": 1.0})]),
+        ({"rain": 0.7, "waves": 3}, [(0.0, {"rain": 0.7, "waves": 3.0})]),
+        ([(1, "rain"), (2, {"fire": 1})], [(1.0, {"rain": 1.0}), (2.0, {"fire": 1.0})]),
+        (Mixture((0.0,), ({"rain": 2.0},)), [(0.0, {"rain": 2.0})]),
+    ],
+)
+def test_what_is_written_is_what_is_asked_for(asked, moments):
+    mixture = parse_mixture("texture", asked, VALUES)
+    assert [*zip(mixture.seconds, mixture.blends, strict=True)] == moments
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("rian:0.5+waves", "unknown value 'rian' of the label 'texture'; did you mean 'rain'"),
+        ("rian", "did you mean 'rain'"),
+        ("hat:opn", "did you mean 'hat:open'"),
+        ("rain+", "unknown value ''"),
+        ("rain:0+waves", "label 'texture': the weight of 'rain' must be a number above 0, got 0"),
+        ("rain:-1", "must be a number above 0, got -1"),
+        ("rain:nan+waves:1", "must be a number above 0, got nan"),
+        ("rain:inf", "must be a number above 0, got inf"),
+        ("rain:much", "must be a number above 0, got 'much'"),
+        ({"rain": 0.0}, "must be a number above 0, got 0"),
+        ({}, "needs a value|a value at each"),
+        ([], "needs a moment"),
+        ("rain:1+rain:2", "'rain' is given twice"),
+        ("rain@0,waves@0", "moments must ascend, all be finite, got 0 s after 0 s"),
+        ("rain@1,waves@nan", "moments must ascend"),
+        ("rain@0,waves", "'waves' needs a moment in seconds, such as waves@20"),
+        ("rain@0,waves@late", "'waves@late' needs a moment"),
+        ("rain@0,wafes@1", "did you mean 'waves'"),
+        (7, "must be a value"),
+        ([(0, "rain", 1)], "must be a value"),
+        ("nowhere.csv", "nowhere.csv: cannot be read as a mixture"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(asked, words):
+    with pytest.raises(ControlError, match=words) as raised:
+        parse_mixture("texture", asked, VALUES)
+    assert "\n" not in str(raised.value)
+
+
+def test_schedules_come_from_files_and_are_settled_without_them(tmp_path):
+    path = tmp_path / "fade.csv"
+    path.write_text("seconds,texture\n0,rain\n\n20.50,rain:0.50+waves:.5\n")
+    settled = settle_labels({"texture": str(path)}, {"texture": VALUES})
+    assert settled == {"texture": "rain@0,rain:0.5+waves:0.5@20.5"}
+    assert settle_labels(settled, {"texture": VALUES}) == settled
+    wrong = [
+        ("5,rain:0", "the weight of 'rain' must be a number above 0, got 0"),
+        ("5,rain,fire", "line 2: must be seconds,value"),
+        ("-1,fire", "line 2: seconds must ascend"),
+        ("3,rian", "did you mean 'rain'"),
+    ]
+    for row, words in wrong:
+        path.write_text(f"0,rain\n{row}\n")
+        with pytest.raises(ControlError, match=words):
+            settle_labels({"texture": str(path)}, {"texture": VALUES})
+    path.write_text('0,"rain, far"\n1,rain\n')
+    with pytest.raises(ControlError, match="in Python alone"):
+        settle_labels({"texture": str(path)}, {"texture": ["rain", "rain, far"]})
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(VALUES[:3]), st.floats(1e-6, 1e6), min_size=1), min_size=1),
+    st.floats(0.0, 1e3),
+)
+def test_mixtures_come_back_from_their_text_and_are_shares(blends, second):
+    mixture = Mixture(tuple(7.3 * place for place in range(len(blends))), tuple(blends))
+    again = parse_mixture("texture", str(mixture), VALUES)
+    shares = mixture.shares(second, VALUES)
+    assert shares[0] == 0.0 and (shares >= 0.0).all() and shares.sum() == pytest.approx(1.0)
+    assert np.array_equal(again.shares(second, VALUES), shares)
+
+
+def test_lines_are_straight_and_ends_are_held():
+    mixture = parse_mixture("texture", "rain@1,waves@3", ["rain", "waves"])
+    found = [mixture.shares(second, ["rain", "waves"]).tolist() for second in (-5.0, 1.0, 1.5, 3.0, 99.0)]
+    assert found == [[0, 1, 0], [0, 1, 0], [0, 0.75, 0.25], [0, 0, 1], [0, 0, 1]]
+    constant = parse_mixture("texture", "rain@0,rain@9", ["rain", "waves"])
+    assert all(constant.shares(second, ["rain", "waves"])[1] == 1.0 for second in np.linspace(0, 9, 77))
+
+
+def labelled() -> Checkpoint:
+    """A model that is told labels alone, with frames that no tier's pooling divides."""
+    settings = network_settings(
+        [3, 3], [16, 16], [4], labels={"tone": ["high", "low"], "size": ["s"]}, hop=50
+    )
+    shape = NetworkShape.from_dict(settings)
+    return Checkpoint(shape, Codec(), RATE, random_tensors(shape, 4), card={"name": "labelled"})
+
+
+MODELS = {"labels": labelled, "sketch": test_sketch.random_checkpoint}
+FADE = {"tone": [(0.05, "low"), (0.2, {"high": 3, "low": 1}), (0.31, "high")]}
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def model(request):
+    return Model(MODELS[request.param]())
+
+
+def test_a_weight_of_one_is_the_label_alone(model):
+    plain = model.generate(0.3, labels={"tone": "low"}, seed=3)
+    for same in ({"low": 7}, "low:2", [(0, "low"), (0.1, {"low": 2}), (0.2, "low")], "low@0,low@0.2"):
+        assert np.array_equal(model.generate(0.3, labels={"tone": same}, seed=3), plain)
+    for other in ("low:2+high", [(0, "low"), (0.1, "high")]):
+        assert not np.array_equal(model.generate(0.3, labels={"tone": other}, seed=3), plain)
+
+
+def test_what_has_not_changed_yet_is_not_heard(model):
+    plain, fading = model.generate(0.4, labels={"tone": "low"}), model.generate(0.4, labels=FADE)
+    same = round((FADE["tone"][0][0]) * RATE) // model.checkpoint.shape.hop * model.checkpoint.shape.hop
+    assert same > 0 and np.array_equal(fading[:same], plain[:same]) and not np.array_equal(fading, plain)
+
+
+def test_chunks_company_and_engines_leave_a_fade(model):
+    alone = model.generate(0.5, labels=FADE, seed=3)
+    for chunk_seconds in (1 / RATE, 0.007, 5.0):
+        chunks = model.stream(0.5, labels=FADE, seed=3, chunk_seconds=chunk_seconds)
+        assert np.array_equal(np.concatenate([*chunks]), alone)
+    company = {
+        "labels": [{}, FADE, {"tone": [(0, "low"), (0.6, "high")]}, {"tone": "low"}],
+        "stream": [4, 0, 7, 8],
+    }
+    for other in (Model(model.checkpoint, threads=2), Model(model.checkpoint, engine="reference")):
+        clips = other.generate([0.1, 0.5, 0.4, 0.45], seed=3, **company)
+        assert np.array_equal(clips[1], alone)
+        assert np.array_equal(clips[3], model.generate(0.45, labels={"tone": "low"}, seed=3, stream=8))
+
+
+@pytest.mark.parametrize("seconds", [0.03, 0.1, 0.256, 0.4])
+def test_a_fade_goes_on_as_if_it_had_never_stopped(model, seconds):
+    parts = parts_of(RATE, 0.6, FADE, 3)
+    whole, position = model.generate(0.6, labels=FADE, seed=3), round(seconds * RATE)
+    first = max(0, position - model.receptive_field - 1)
+    voices = model.start(parts, None, whole[None, first:position], position)
+    assert np.array_equal(voices.next(len(whole) - position)[0], whole[position:])
+
+
+def test_bits_of_a_fade(model):
+    curves = np.zeros((3, 8), np.float32) if model.checkpoint.curves else None
+    clip = model.generate(0.5, labels=FADE, seed=3, curves=curves)
+    tokens = model.codec.encode(clip)
+    reference = Model(model.checkpoint, engine="reference")
+    bits = model.bits(tokens, labels=FADE, curves=curves)
+    assert np.abs(bits - reference.bits(tokens, labels=FADE, curves=curves)).max() < 1e-3
+    assert bits.mean() != model.bits(tokens, labels={"tone": "low"}, curves=curves).mean()

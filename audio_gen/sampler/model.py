@@ -271,8 +271,8 @@ class Model:
         at = first
         while at < position:
             count = asking.turn(self.engine, state, at, position - at)
-            part = tokens[:, at - first : at - first + count]
-            self.engine.prime(state, part, frames, first_frame=first_frame)
+            some = tokens[:, at - first : at - first + count]
+            self.engine.prime(state, some, frames, first_frame=first_frame)
             at += count
         # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
         filtered = heard.shape[1] > known.shape[1]
