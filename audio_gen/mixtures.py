@@ -42,7 +42,7 @@ class Mixture:
 
     seconds: tuple[float, ...]
     blends: tuple[Mapping[str, float], ...]
-    """Value: weight, of each moment; what counts is the ratio of the weights."""
+    """Value: weight, of each moment. What counts is the ratio of the weights; that of a value alone is 1."""
 
     def __post_init__(self) -> None:
         if not self.seconds or len(self.seconds) != len(self.blends) or not all(self.blends):
@@ -55,6 +55,8 @@ class Mixture:
             if not last < second < math.inf:
                 raise ControlError(f"moments must ascend, all be finite, got {second:g} s after {last:g} s")
             last = second
+        alone = tuple(blend if len(blend) > 1 else dict.fromkeys(blend, 1.0) for blend in self.blends)
+        object.__setattr__(self, "blends", alone)
 
     @property
     def changes(self) -> bool:

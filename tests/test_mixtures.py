@@ -2,23 +2,34 @@
 stream is cut."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import test_sketch
+from command_line import call, write_model
 from engine_cases import ISAS, NETWORKS, Case, coins_of, draw, numpy_draw
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import network_settings, random_tensors
 from reference_network import reference_logits
-from toys import RATE
+from toys import RATE, toy_recipe, toy_store, toy_vocoder, write_tones
 
+from audio_gen.audio import read, read_tags
+from audio_gen.batch import run_batch
+from audio_gen.batch.jobs import expand
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec
 from audio_gen.errors import ControlError
 from audio_gen.mixtures import Mixture, parse_mixture, settle_labels
+from audio_gen.pages.listening import write_page
+from audio_gen.pages.manifest import read_manifest
+from audio_gen.pages.rows import group_clips
+from audio_gen.recipe import build_recipe
+from audio_gen.sampler import load
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import parts_of
+from audio_gen.sampler.take import Take
 from audio_gen.shape import NetworkShape
 
 LABELLED = [name for name, settings in NETWORKS.items() if settings["labels"]]
@@ -169,7 +180,7 @@ VALUES = ["fire", "rain", "waves", "a+b", "hat:open"]
         ("rain@0, waves:3+fire @ 20.5", [(0.0, {"rain": 1.0}), (20.5, {"waves": 3.0, "fire": 1.0})]),
         ({"rain": 0.7, "waves": 3}, [(0.0, {"rain": 0.7, "waves": 3.0})]),
         ([(1, "rain"), (2, {"fire": 1})], [(1.0, {"rain": 1.0}), (2.0, {"fire": 1.0})]),
-        (Mixture((0.0,), ({"rain": 2.0},)), [(0.0, {"rain": 2.0})]),
+        (Mixture((0.0,), ({"rain": 2.0},)), [(0.0, {"rain": 1.0})]),
     ],
 )
 def test_what_is_written_is_what_is_asked_for(asked, moments):
@@ -314,3 +325,92 @@ def test_bits_of_a_fade(model):
     bits = model.bits(tokens, labels=FADE, curves=curves)
     assert np.abs(bits - reference.bits(tokens, labels=FADE, curves=curves)).max() < 1e-3
     assert bits.mean() != model.bits(tokens, labels={"tone": "low"}, curves=curves).mean()
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write_model(tmp_path / "toy.safetensors")
+
+
+def test_the_command_line_mixes_and_files_tell_of_it(toy):
+    Path("fade.csv").write_text("0,hat\n0.3,hat+kick:2\n")
+    for text, settled in [
+        ("hat:.5+kick:0.50", "hat:0.5+kick:0.5"),
+        ("hat@0,kick@0.3", "hat@0,kick@0.3"),
+        ("fade.csv", "hat@0,hat:1+kick:2@0.3"),
+    ]:
+        called = call("generate", toy, "--label", f"drum={text}", "--seconds", 0.4, "-o", "a.wav", "--force")
+        assert called.code == 0, called.errors
+        made = Take.from_tags(read_tags("a.wav"), "a.wav")
+        assert made.labels == {"drum": settled}
+        again = load(str(toy)).generate(0.4, labels=made.labels)
+        assert np.array_equal(read("a.wav"), np.float32(np.rint(again * 2**15).clip(max=2**15 - 1) / 2**15))
+    plain = call("generate", toy, "--label", "drum=kick", "--seconds", 0.4, "-o", "-")
+    same = call("generate", toy, "--label", "drum=kick:3", "--seconds", 0.4, "-o", "-")
+    assert plain.output == same.output
+
+
+def test_a_fade_is_resumed_in_a_file(toy):
+    fade = ("--label", "drum=hat@0.05,kick@0.6", "--label", "velocity=1+3", "--seed", 3)
+    assert call("generate", toy, *fade, "--seconds", 0.7, "-o", "whole.wav").code == 0
+    for seconds in (0.1, 0.33, 0.7):
+        called = call("generate", toy, *fade, "--seconds", seconds, "-o", "a.wav", "--resume")
+        assert called.code == 0, called.errors
+    assert Path("a.wav").read_bytes() == Path("whole.wav").read_bytes()
+    called = call(
+        "generate", toy, *fade[2:], "--label", "drum=hat", "--seconds", 1, "-o", "a.wav", "--resume"
+    )
+    assert called.code == 1 and "labels drum=hat@0.05,kick@0.6, velocity=1:1+3:1, now" in called.errors
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("drum=hat:0.5+kik", "unknown value 'kik' of the label 'drum'; did you mean 'kick'"),
+        ("drum=hat:-1", "the weight of 'hat' must be a number above 0"),
+        ("drum=hat@1,kick@0", "moments must ascend"),
+        ("drum=lost.csv", "lost.csv: cannot be read as a mixture"),
+    ],
+)
+def test_wrong_mixtures_are_one_line(toy, text, words):
+    called = call("generate", toy, "--label", text)
+    assert called.code == 1 and words in called.errors and called.errors.count("\n") == 1
+    assert not list(Path().glob("*.wav"))
+
+
+def test_long_mixtures_have_short_names(toy):
+    fade = ",".join(f"hat:{weight}+kick:1@{weight}" for weight in range(1, 90))
+    called = call("generate", toy, "--label", f"drum={fade}", "--seconds", 0.05)
+    assert called.code == 0, called.errors
+    assert len(Path(called.text.strip()).name) < 100 and ":" not in called.text
+
+
+def test_recipes_mix_and_pages_show_what_is_mixed(tmp_path):
+    source = write_tones(tmp_path / "tones")
+    table = {"name": "between", "clips": 1, "seconds": 0.1}
+    wanted = ["low:0.50+high", "low@0,high@0.1"]
+
+    def recipe_of(**more):
+        return build_recipe(
+            toy_recipe(source).to_dict() | {"page": {"neighbours": 1}, "generate": [table | more]}
+        )
+
+    recipe = recipe_of(labels={"tone": wanted})
+    store = toy_store(recipe, tmp_path / "store")
+    model = Model(toy_vocoder(store, follows=False))
+    run_batch(recipe, model, store, tmp_path)
+    assert run_batch(recipe, model, store, tmp_path).made == 0
+    manifest = read_manifest(tmp_path)
+    assert [clip.labels["tone"] for clip in manifest.clips] == ["low:0.5+high:1", "low@0,high@0.1"]
+    assert [clip.file for clip in manifest.clips] == [
+        "between/low_0.5+high_1-t1.0-000.wav", "between/low_0_high_0.1-t1.0-000.wav",
+    ]  # fmt: skip
+    assert {clip.labels["tone"] for clip in manifest.real} == {"low", "high"}
+    (groups,) = group_clips(manifest).values()
+    assert all({real.labels["tone"] for real in group.real} == {"low", "high"} for group in groups)
+    assert "low:0.5+high:1" in write_page(tmp_path).read_text()
+    jobs = expand(recipe_of(labels={"tone": "*"}, file="{tone}.wav").generate, model)
+    assert [job.take.labels["tone"] for job in jobs] == ["high", "low"]
+    with pytest.raises(ControlError, match=r"\[\[generate\]\] between: unknown value 'hihg'.*'high'"):
+        expand(recipe_of(labels={"tone": "low+hihg"}).generate, model)
