@@ -5,15 +5,17 @@ The network wants values around 1 and gets them by fixed, invertible scales:
 
     loudness  1 channel   decibels / 40 + 1, decibels = dBFS of the frame's RMS, not below -80: from -1 to 1
     pitch     2 channels  1 where there is a pitch, else 0; octaves above 440 Hz (log2), 0 where there is none
+    notes     88 channels a key of a piano each, from 0 (silent) to 1 (struck as hard as can be): see `audio_gen.notes`
     mel       mel_bands   decibels / 40 + 1 of the power in each band, a sine of amplitude 1 being about 0 dB
 """
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.errors import ControlError, MissingExtraError
 from audio_gen.moments import read_moments
+from audio_gen.notes import CHANNELS as KEYS
+from audio_gen.notes import Notes, read_notes
 
-CURVES = ("loudness", "pitch", "mel")
+CURVES = ("loudness", "pitch", "mel", "notes")
 FLOOR = -80.0
 """Decibels; what is quieter counts as this. About the finest step of an 8-bit mu-law codec."""
 REFERENCE_PITCH = 440.0
@@ -31,6 +35,8 @@ PITCH_RANGE = (25.0, 2100.0)
 """Hz, that a pitch is looked for in and may be asked for in."""
 
 Floats = NDArray[np.float32]
+Moments = NDArray[np.float64]
+"""(moments,) seconds."""
 _SEGMENT_SECONDS = 10.0
 _PITCH_CONTEXT = 0.5  # seconds either side; the pitch tracker's memory is far shorter
 _PITCH_LEAP = 35.92  # octaves per second, as Mauch and Dixon have it
@@ -49,7 +55,7 @@ def curve_channels(names: Sequence[str], mel_bands: int) -> int:
 def _channels(name: str, mel_bands: int) -> int:
     if name not in CURVES:
         raise ControlError(f"unknown curve {name!r}; known: {', '.join(CURVES)}")
-    return {"loudness": 1, "pitch": 2, "mel": mel_bands}[name]
+    return {"loudness": 1, "pitch": 2, "mel": mel_bands, "notes": KEYS}[name]
 
 
 def scale_decibels(decibels: ArrayLike) -> Floats:
@@ -146,9 +152,13 @@ class CurveExtractor:
         hop: int,
         mel_bands: int = 80,
         pitch: float | None = None,
+        notes: Callable[[Moments], Floats] | None = None,
     ) -> None:
-        """As `extract_curves`; `pitch` (Hz), where it is known, is taken for the whole waveform."""
-        self._pitch = pitch
+        """As `extract_curves`; `pitch` (Hz), where it is known, is taken for the whole waveform, and `notes` gives the
+        piano roll (moments, keys) at moments (seconds since the waveform's start)."""
+        self._pitch, self._notes = pitch, notes
+        if "notes" in names and notes is None:
+            raise ControlError("notes cannot be measured from a recording; they are given, in a CSV")
         self._rate, self._names = sample_rate, tuple(names)
         self._hop, self._mel_bands = hop, mel_bands
         self._channels = curve_channels(names, mel_bands)
@@ -187,6 +197,8 @@ class CurveExtractor:
 
     def _measure(self, wave: Floats, frames: int) -> Floats:
         """(frames, channels) of the middle of `wave`, which has `margin` frames more on either side."""
+        frame = np.arange(self._frames_given, self._frames_given + frames, dtype=np.float64)
+        moments: Moments = (frame + 0.5) * (self._hop / self._rate)
         self._frames_given += frames
         found = []
         for name in self._names:
@@ -195,6 +207,9 @@ class CurveExtractor:
                 found.append(_loudness(wave[start : start + frames * self._hop], self._hop))
             elif name == "mel":
                 found.append(_mel(wave, self._margin, frames, self._rate, self._hop, self._mel_bands))
+            elif name == "notes":
+                assert self._notes is not None
+                found.append(self._notes(moments))
             elif self._pitch is not None:
                 found.append(np.broadcast_to(scale_pitch(self._pitch), (frames, 2)))
             else:
@@ -306,7 +321,17 @@ class PlayerCurve:
                 unit = "dBFS" if self.name == "loudness" else "Hz, or 0 for no pitch"
                 raise ControlError(f"curve {self.name!r}: {value:g} is not from {low:g} to {high:g} {unit}")
 
-    def frames(self, seconds: NDArray[np.float64]) -> Floats:
+    @property
+    def end(self) -> float:
+        """Seconds, of the last value."""
+        return self.seconds[-1]
+
+    @property
+    def digest(self) -> str:
+        """Of all that it says."""
+        return blake2b(repr((self.seconds, self.values)).encode(), digest_size=8).hexdigest()
+
+    def frames(self, seconds: Moments) -> Floats:
         """Network's values (moments, channels) at these moments (moments,)."""
         if self.name == "loudness":
             return scale_decibels(np.interp(seconds, self.seconds, self.values))[:, None]
@@ -320,15 +345,17 @@ class PlayerCurve:
         return np.stack([points[before, 0], octaves], axis=1).astype(np.float32)
 
 
-def parse_curve(text: str) -> PlayerCurve:
+def parse_curve(text: str) -> PlayerCurve | Notes:
     """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz), "pitch=a3" or "pitch=FILE.csv".
 
-    The file has rows of seconds,value, ascending, whose values are written alike; a first row of names is skipped.
-    Raises ControlError.
+    The file has rows of seconds,value, ascending, whose values are written alike; a first row of names is skipped. Or
+    notes: "notes=FILE.csv", rows of start,end,key,velocity. Raises ControlError.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name or not value:
         raise ControlError(f"curve {text!r}: must be NAME=NUMBER or NAME=FILE.csv, such as loudness=-20")
+    if name == "notes":
+        return read_notes(Path(value))
     with suppress(ValueError):
         return PlayerCurve(name, (0.0,), (_number(name, value),))
     rows = list(read_moments(Path(value), partial(_finite, name), "a curve", "a number"))
@@ -348,7 +375,7 @@ def _finite(name: str, text: str) -> float:
 
 
 def player_frames(
-    curves: Sequence[PlayerCurve],
+    curves: Sequence[PlayerCurve | Notes],
     names: Sequence[str],
     sample_rate: int,
     hop: int,
@@ -367,7 +394,7 @@ def player_frames(
         if name not in names:
             raise ControlError(f"this model has no curve {name!r}; it knows: {known}")
     frames = np.arange(first, first + count, dtype=np.float64)
-    seconds: NDArray[np.float64] = (frames + 0.5) * (hop / sample_rate)
+    seconds: Moments = (frames + 0.5) * (hop / sample_rate)
     rows = [np.zeros((count, 0), np.float32)]
     for name in names:
         if name == "mel":
@@ -375,6 +402,7 @@ def player_frames(
                 "this model follows the mel curve of a recording; play it with `audio-gen vocode`"
             )
         if name not in given:
-            raise ControlError(f"this model needs the curve {name!r}; give {name}=NUMBER or {name}=FILE.csv")
+            number = "" if name == "notes" else f"{name}=NUMBER or "
+            raise ControlError(f"this model needs the curve {name!r}; give {number}{name}=FILE.csv")
         rows.append(given[name].frames(seconds))
     return np.concatenate(rows, axis=1)

@@ -1,5 +1,6 @@
 """Everything a recipe can say: typed, strict, frozen tables. All defaults live here and in `clip_sets`."""
 
+import difflib
 import json
 from string import Formatter
 from typing import Any, Literal, Self
@@ -7,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from audio_gen.clip_sets import GenerateSettings
+from audio_gen.presets import PRESETS
 from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 from audio_gen.table import STRICT
@@ -91,7 +93,8 @@ class ControlSettings(Settings):
     """[controls]: labels (one value a clip) and curves (a value per frame)."""
 
     labels: dict[str, LabelSettings] = {}
-    curves: list[Literal["loudness", "pitch", "mel"]] = []
+    curves: list[Literal["loudness", "pitch", "mel", "notes"]] = []
+    """"notes": a piano roll, from a NAME.notes.csv beside each recording: see `audio_gen.notes`."""
     hop: int = Field(256, ge=1, le=65_536)
     """Samples per curve frame."""
     mel_bands: int = Field(80, ge=8, le=256)
@@ -111,6 +114,9 @@ class ControlSettings(Settings):
 class NetworkSettings(Settings):
     """[network]: one entry per tier in `layers` and `channels`, fastest first; one tier is a classic WaveNet."""
 
+    preset: str | None = Field(None, exclude=True)
+    """One of `audio_gen.presets`: all the sizes below that are not given beside it. A shorthand of whoever writes the
+    recipe: it is None once its sizes are filled in, so that checkpoints do not change when presets do."""
     layers: list[int] = [4, 6, 7, 7]
     """Gated residual layers of each tier."""
     channels: list[int] = [64, 96, 160, 192]
@@ -137,6 +143,19 @@ class NetworkSettings(Settings):
     period: bool = True
     """Where pitch is among the curves and the codec has no pre-emphasis: one more predictor, which looks back one
     period of that pitch. It keeps what is played in tune."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """The sizes in place of the preset's name; what is no name is left for the checks."""
+        name = given.get("preset") if isinstance(given, dict) else None
+        if not isinstance(name, str):
+            return given
+        if name not in PRESETS:
+            near = difflib.get_close_matches(name, PRESETS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRESETS)}"
+            raise ValueError(f"no preset {name!r}; {hint}")
+        return {**PRESETS[name], **given, "preset": None}
 
     @field_validator("predictors")
     @classmethod

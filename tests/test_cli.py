@@ -22,9 +22,11 @@ from command_line import LABELS, RATE, Called, call, write_model
 import audio_gen
 from audio_gen.checkpoint import load_checkpoint
 from audio_gen.cli.progress import Live, clock, fitted
+from audio_gen.presets import PRESETS
 
 VERBS = [
     "doctor",
+    "presets",
     "prepare",
     "train",
     "generate",
@@ -317,6 +319,15 @@ def test_models() -> None:
     assert re.findall(r"^(\S+): ", called.text, re.MULTILINE) == names
     assert list(json.loads(call("models", "--json").text)) == names
     assert bool(called.errors) == (not names)
+
+
+def test_presets() -> None:
+    called = call("presets")
+    assert called.code == 0 and not called.errors
+    assert re.findall(r"^(\S+) +[\d,]+ +[\d,]+ +[\d,]+  \d+x\d+", called.text, re.MULTILINE) == list(PRESETS)
+    facts = json.loads(call("presets", "--json").text)
+    assert {name: fact["network"] for name, fact in facts.items()} == PRESETS
+    assert facts["nano"]["parameters"] < facts["small"]["parameters"]
 
 
 def test_bad_checkpoints(toy: Path) -> None:
@@ -767,6 +778,7 @@ def test_no_verb_but_training_imports_torch(toy: Path, recipe: Path) -> None:
     plain = ("--set", "controls.labels={}", "--set", "generate.0.labels={}")
     found = imported(
         ("models",),
+        ("presets",),
         ("info", toy),
         ("generate", toy, "-o", "a.wav", "--seconds", 0.1),
         ("doctor", "recordings"),

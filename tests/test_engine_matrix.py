@@ -9,7 +9,9 @@ from networks import network_settings, random_tensors
 from reference_network import reference_logits
 
 from audio_gen import bundled, load
+from audio_gen.curves import extract_curves, scale_pitch
 from audio_gen.engine import Engine
+from audio_gen.features import mel_bands
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.parts import parts_of
 
@@ -62,6 +64,28 @@ def test_batches_of_floats_leave_the_bits(isa, streams):
         assert np.array_equal(alone[0], drawn[row])
 
 
+def followed(model, frames):
+    """Curves (1, frames, channels) such as the model follows: its sketch's for the first of all labels, twice, at the
+    pitch of a2 where one has to be told; or those of spoken digits. None for a model without curves."""
+    if model.sketch is not None:
+        asked = parts_of(
+            model.sample_rate, 10.0, {label: values[0] for label, values in model.labels.items()}
+        )
+        told = scale_pitch(np.full(1, 110.0)) if model.told == ["pitch"] else None
+        curves = model.start(asked, told).sketching.frames(0, frames - 1).copy()
+        curves[:, frames // 2 :] = curves[:, : frames - frames // 2]
+        return curves
+    if not model.told:
+        return None
+    digits = [{"digit": digit, "speaker": "theo"} for digit in "0123456789"]
+    words = np.concatenate(load("digits", precision="fp32").generate([0.6] * 10, labels=digits))
+    words *= 0.9 / np.abs(words).max()
+    curves = extract_curves(
+        words, model.sample_rate, model.told, model.checkpoint.shape.hop, mel_bands(model.checkpoint)
+    )
+    return curves[None, :frames]
+
+
 @pytest.mark.parametrize("name", bundled())
 def test_the_bundled_model_draws_what_the_network_draws(name):
     """Free-running for more than 20,000 samples, in chunks of any size: each token is the one that its coin draws from
@@ -70,13 +94,8 @@ def test_the_bundled_model_draws_what_the_network_draws(name):
     from audio_gen.network import Network
 
     model, time = load(name, precision="fp32"), 20_480
-    checkpoint, shape, curves = model.checkpoint, model.checkpoint.shape, None
-    if model.sketch is not None:
-        asked = parts_of(
-            model.sample_rate, 10.0, {label: values[0] for label, values in model.labels.items()}
-        )
-        curves = model.start(asked).sketching.frames(0, time // shape.hop - 5).copy()  # the last one is held
-        curves[:, len(curves[0]) // 2 :] = curves[:, : len(curves[0]) - len(curves[0]) // 2]  # said again
+    checkpoint, shape = model.checkpoint, model.checkpoint.shape
+    curves = followed(model, time // shape.hop - 5)  # the last one is held
     engine = Engine(shape, checkpoint.tensors)
     labels = np.array([[1] * len(shape.labels)])
     tossed, made = coins(5, 0, 0, time)[None], []

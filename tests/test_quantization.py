@@ -23,7 +23,6 @@ from audio_gen.data.store import Store
 from audio_gen.engine import Engine
 from audio_gen.engine.pack import scale_shapes
 from audio_gen.errors import AudioGenError, CheckpointError, DataError, SettingError
-from audio_gen.evaluation.yardsticks import sounding
 from audio_gen.quantization import Quantization, quantize
 from audio_gen.quantization.calibrate import best_steps, relative_error
 from audio_gen.quantization.forward import forward
@@ -120,7 +119,7 @@ def test_bits_are_what_the_model_says(run: Path, quantised: Quantization) -> Non
     for precision in PRECISIONS:
         model = Model(quantised.checkpoint, precision=precision)
         bits = [
-            model.bits(store.tokens(clip)[: sounding(store, clip, 0.0)], labels=clip.labels)
+            model.bits(store.tokens(clip)[: store.sounding(clip, 0.0)], labels=clip.labels)
             for clip in store.clips("valid")
         ]
         assert quantised.bits[precision] == pytest.approx(float(np.concatenate(bits).mean()), abs=1e-6)

@@ -84,7 +84,7 @@ def test_settings_never_change(write: Any) -> None:
     [
         ("[train]\nminuts = 3", "unknown key train.minuts; did you mean minutes?"),
         ("[trian]\nsteps = 3", "unknown key trian; did you mean train?"),
-        ("[network]\nqqq = 3", "unknown key network.qqq; known here: layers, channels"),
+        ("[network]\nqqq = 3", "unknown key network.qqq; known here: preset, layers, channels"),
         ("[controls.labels.drum]\nform = 'x'", "unknown key controls.labels.drum.form; did you mean from?"),
         ("[[generate]]\nname = 'a'\nsecond = 2", "unknown key generate.0.second; did you mean seconds?"),
         ("[train]\nsteps = 'ten'", "train.steps"),

@@ -81,8 +81,8 @@ def expand(
 
 
 def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], told: Sequence[str]) -> None:
-    """Whether a model called `name`, which follows `curves`, of which no sketch draws those `told`, can play what
-    `table` asks for. Raises ControlError.
+    """Whether a model called `name` with `curves`, those `told` drawn by no sketch, can play what `table` asks
+    for. Raises ControlError.
     """
     where = f"[[generate]] {table.name}"
     if table.copies is not None and not curves:

@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter, probe, read_tags
 from audio_gen.batch.jobs import REAL, Job, safe
-from audio_gen.batch.originals import sounding
 from audio_gen.batch.rendering import appearing
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import AudioFileError
@@ -46,7 +45,7 @@ def real_neighbours(recipe: Recipe, store: Store, jobs: Sequence[Job], clips_fol
     longest = max((job.take.seconds or 0.0 for job in jobs), default=0.0) + MARGIN_SECONDS
     entries = []
     for clip in chosen.values():
-        samples = min(sounding(clip, store, recipe.data.end_seconds), round(longest * store.sample_rate))
+        samples = min(store.sounding(clip, recipe.data.end_seconds), round(longest * store.sample_rate))
         stem = safe(PurePosixPath(clip.source).stem)[:80]
         file = f"{REAL}/{stem}-{_digest(clip.source)[:8]}.flac"  # stems alone need not be distinct
         _write(clips_folder / file, store, clip, samples)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
 
-from audio_gen.data.store import Clip, Store
+from audio_gen.data.store import Clip, Store, evenly
 from audio_gen.errors import DataError
 from audio_gen.sampler.voices import Curves
 
@@ -45,10 +45,4 @@ def choose_originals(store: Store, count: int, end_seconds: float, where: str) -
     held_out: Sequence[Clip] = store.clips("valid")
     if count > len(held_out):
         raise DataError(f"{where}: copies = {count}, but only {len(held_out)} recordings are held out")
-    chosen = [held_out[number * len(held_out) // count] for number in range(count)]
-    return [Original(store, clip, sounding(clip, store, end_seconds)) for clip in chosen]
-
-
-def sounding(clip: Clip, store: Store, end_seconds: float) -> int:
-    """Samples of a clip without the silence learned after it, at least 1."""
-    return max(1, clip.length - round(end_seconds * store.sample_rate))
+    return [Original(store, clip, store.sounding(clip, end_seconds)) for clip in evenly(held_out, count)]

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from audio_gen import __version__
-from audio_gen.cli import bench, data, evaluate, generate, models, pipeline, quantize, train, vocode
+from audio_gen.cli import bench, data, evaluate, generate, models, pipeline, presets, quantize, train, vocode
 from audio_gen.errors import AudioGenError, SettingError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ def _root(
 
 
 app.command("doctor")(data.doctor)
+app.command("presets")(presets.presets)
 app.command("prepare")(data.prepare)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)

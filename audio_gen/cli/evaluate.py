@@ -54,7 +54,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="PART,...",
-            help="likelihood, calibration, recognisability, distribution, novelty, long-runs, fidelity.  "
+            help="likelihood, calibration, recognisability, distribution, novelty, long-runs, fidelity, "
+            "intonation.  "
             "[default: all]",
             show_default=False,
         ),

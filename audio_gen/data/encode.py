@@ -1,6 +1,6 @@
 """From a file to the bytes of one clip, block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from audio_gen.audio import read_blocks
 from audio_gen.codec import Codec
-from audio_gen.curves import CurveExtractor
+from audio_gen.curves import CurveExtractor, Moments
 from audio_gen.errors import AudioFileError
+from audio_gen.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Part:
     """The file ends before its header says, which is known and accepted."""
     pitch: float | None = None
     """Hz, where it is known."""
+    notes: Notes | None = None
+    """Of the whole file, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def encode(part: Part, form: Form) -> Iterator[Piece]:
     previous = 0.0
     curves = None
     if form.curves:
-        curves = CurveExtractor(form.sample_rate, form.curves, form.hop, form.mel_bands, part.pitch)
+        roll = None if part.notes is None else _since(part.notes, part.start / form.sample_rate)
+        curves = CurveExtractor(form.sample_rate, form.curves, form.hop, form.mel_bands, part.pitch, roll)
     for block in waveform(part, form.sample_rate):
         tokens = form.codec.encode(block, previous).astype("<u2").tobytes()
         rows = b"".join(map(_half, curves.push(block))) if curves else b""
@@ -83,6 +87,10 @@ def encode(part: Part, form: Form) -> Iterator[Piece]:
         previous = float(block[-1])
     if curves:
         yield Piece(b"", _half(curves.finish()), 0)
+
+
+def _since(notes: Notes, start: float) -> Callable[[Moments], NDArray[np.float32]]:
+    return lambda moments: notes.frames(moments + start)
 
 
 def _half(rows: NDArray[np.float32]) -> bytes:

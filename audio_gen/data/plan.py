@@ -20,6 +20,7 @@ from audio_gen.controls import FOLDER, FieldPattern, LabelRule, fill, template_f
 from audio_gen.curves import parse_note
 from audio_gen.data.survey import KEPT
 from audio_gen.errors import ControlError, DataError, RecipeError
+from audio_gen.notes import notes_beside, read_notes
 from audio_gen.settings import DataSettings, Recipe
 
 FILE = "file"  # the column of a labels CSV that names the recording
@@ -121,6 +122,13 @@ def _describe(
         missing = next((name for name in names if name not in known), None)
         if missing is not None:
             reason = f"{setting} needs the field {missing!r}, which its name and the CSV do not give"
+            survey.execute("UPDATE files SET excluded = ? WHERE source = ?", (reason, source))
+            return
+    if "notes" in recipe.controls.curves:
+        try:
+            read_notes(notes_beside(Path(data.source) / source))
+        except ControlError as error:
+            reason = f"controls.curves has notes: {error}"
             survey.execute("UPDATE files SET excluded = ? WHERE source = ?", (reason, source))
             return
     pitch = None

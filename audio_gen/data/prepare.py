@@ -24,6 +24,7 @@ from audio_gen.data.encode import Form, Part, Piece, encode
 from audio_gen.data.parallel import Run, pool
 from audio_gen.data.store import CLIPS, EXCLUDED, MANIFEST, VERSION, Store
 from audio_gen.errors import DataError, OutputError
+from audio_gen.notes import Notes, notes_beside, read_notes
 from audio_gen.settings import Recipe
 
 Progress = Callable[[int, int, str], None]
@@ -185,7 +186,8 @@ class _Build:
     def _key(self, each: plan.Planned) -> str:
         """Identifies the content of a clip."""
         digest = hashlib.blake2b(digest_size=12)
-        told = [] if each.pitch is None else [each.pitch]
+        notes = self._notes(each)
+        told = ([] if each.pitch is None else [each.pitch]) + ([] if notes is None else [notes.digest])
         _feed(digest, [self._settings, each.digest, each.gain, each.start, each.stop, each.end, *told])
         return digest.hexdigest()
 
@@ -263,7 +265,14 @@ class _Build:
 
     def _part(self, each: plan.Planned) -> Part:
         path = Path(self._recipe.data.source) / each.source
-        return Part(path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch)
+        return Part(
+            path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch, self._notes(each)
+        )
+
+    def _notes(self, each: plan.Planned) -> Notes | None:
+        if "notes" not in self._form.curves:
+            return None
+        return read_notes(notes_beside(Path(self._recipe.data.source) / each.source))
 
     def _manifest(self, shard_sizes: list[dict[str, int]], clips_bytes: int) -> dict[str, Any]:
         report, data = self._report, self._recipe.data

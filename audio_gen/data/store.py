@@ -10,17 +10,19 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
 from audio_gen.errors import DataError, SettingError
+
+T = TypeVar("T")
 
 VERSION = 1
 MANIFEST = "store.json"
@@ -93,6 +95,18 @@ class Store:
             self._token_maps[clip.shard] = _mapped(path, np.dtype("<u2"))
         return self._token_maps[clip.shard][clip.offset : clip.offset + clip.length]
 
+    def sounding(self, clip: Clip, end_seconds: float) -> int:
+        """Samples of `clip` without the silence of `end_seconds` that prepare put after it; at least 1.
+
+        A clip that does not end in so much silence was not given any, and counts in full.
+        """
+        end = min(round(end_seconds * self.sample_rate), clip.length - 1)
+        if end <= 0:
+            return clip.length
+        # Pre-emphasis still echoes the last sample in the first of the silence.
+        tail = self.tokens(clip)[clip.length - end + 1 :]
+        return clip.length - end if bool((tail == self.codec.silence).all()) else clip.length
+
     def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
         """Curves (frames, curve_channels) of a clip; None if the store has none.
 
@@ -136,6 +150,15 @@ class Store:
 
 
 _AGAIN = "delete the store and prepare it again"
+
+
+def evenly(some: Sequence[T], count: int) -> list[T]:
+    """`count` of them, evenly spaced: the same ones every time.
+
+    >>> evenly("abcdef", 3)
+    ['a', 'c', 'e']
+    """
+    return [some[place * len(some) // count] for place in range(count)]
 
 
 def token_shard(index: int) -> str:

@@ -71,7 +71,7 @@ def check_shape(shape: NetworkShape) -> None:
         * shape.kernel_size
         for k in range(shape.tiers)
     )
-    if _weight_count(shape) > MAX_WEIGHTS or state > MAX_STATE:
+    if weight_count(shape) > MAX_WEIGHTS or state > MAX_STATE:
         raise EngineError(
             f"network too large for the engine: over 1 GiB of weights or state; got {shape.to_dict()}"
         )
@@ -112,7 +112,8 @@ def _linear(name: str, outputs: int, inputs: int) -> Iterator[tuple[str, tuple[i
     yield f"{name}.bias", (outputs,)
 
 
-def _weight_count(shape: NetworkShape) -> int:
+def weight_count(shape: NetworkShape) -> int:
+    """Parameters of a network: values in all of its tensors."""
     return sum(prod(size) for _, size in _tensor_shapes(shape))
 
 

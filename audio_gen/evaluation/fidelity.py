@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audio_gen.data.prepare import Progress
-from audio_gen.data.store import Clip, Store
+from audio_gen.data.store import Clip, Store, evenly
 from audio_gen.errors import DataError
 from audio_gen.evaluation import clips, copies
 from audio_gen.evaluation.audition import sound
@@ -132,8 +132,9 @@ def chosen(
     ['0.wav', '2.wav', '4.wav']
     """
     count, longest = min(count, len(held_out)), round(LONGEST_SECONDS * sample_rate)
-    some = [held_out[place * len(held_out) // count] for place in range(count)]
-    return [Excerpt(clip, 0, min(samples, longest), labels) for clip, samples, labels in some]
+    return [
+        Excerpt(clip, 0, min(samples, longest), labels) for clip, samples, labels in evenly(held_out, count)
+    ]
 
 
 def judge(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from audio_gen.data.prepare import Progress
 from audio_gen.data.store import Store
-from audio_gen.evaluation import distribution, fidelity, long_runs, novelty, recognition
+from audio_gen.evaluation import distribution, fidelity, intonation, long_runs, novelty, recognition
 from audio_gen.evaluation.audition import sound
 from audio_gen.evaluation.blocks import Kind, Sounds
 from audio_gen.evaluation.clips import Made, make
@@ -32,6 +32,7 @@ from audio_gen.evaluation.report import (
     CALIBRATION,
     DISTRIBUTION,
     FIDELITY,
+    INTONATION,
     LIKELIHOOD,
     LONG_RUNS,
     NOVELTY,
@@ -42,7 +43,6 @@ from audio_gen.evaluation.report import (
 from audio_gen.evaluation.score import Evaluation
 from audio_gen.evaluation.settings import FEWEST, Settings
 from audio_gen.evaluation.spectra import Ear, Waveform, sounding_part
-from audio_gen.evaluation.yardsticks import sounding
 from audio_gen.sampler.model import Model
 
 HEARD = 2_000  # excerpts of each kind that are compared one by one, at most
@@ -70,6 +70,7 @@ def judge(model: Model, data: Path, settings: Settings, progress: Progress | Non
             (NOVELTY, listening.judge_novelty),
             (LONG_RUNS, listening.judge_long_runs),
             (FIDELITY, listening.judge_fidelity),
+            (INTONATION, listening.judge_intonation),
         ):
             if part not in settings.parts:
                 continue
@@ -113,7 +114,7 @@ class _Listening:
             train = []
         else:
             self._held_out, train = (
-                [(clip, sounding(store, clip, end), clip.labels) for clip in store.clips(each)]
+                [(clip, store.sounding(clip, end), clip.labels) for clip in store.clips(each)]
                 for each in ("valid", "train")
             )
         self._real, self._train = (mixed(cut(clips, rate)) for clips in (self._held_out, train))
@@ -122,8 +123,12 @@ class _Listening:
         """Why a part does not apply, in a sentence, or None if it does."""
         if part == FIDELITY:
             return fidelity.obstacle(self._model, len(self._held_out))
+        if part == INTONATION and (why := intonation.obstacle(self._model, self._train)):
+            return why
         if gone := missing(LISTENING):
             return remedy(gone)
+        if part == INTONATION:
+            return None
         if part == RECOGNISABILITY and not self._model.labels:
             return "the model has no labels that clips could be recognised by."
         if part == RECOGNISABILITY and not any(
@@ -288,6 +293,13 @@ class _Listening:
         return fidelity.judge(
             self._model, self._store, excerpts, len(self._held_out), originals, settings.seed, settings.draw,
             self._tell, strict=settings.recordings is not None,
+        )  # fmt: skip
+
+    def judge_intonation(self) -> intonation.Intonation:
+        settings = self._settings
+        return intonation.judge(
+            self._model, self._store, self._train, self._real, settings.clips, settings.seed, settings.draw,
+            lambda done, total: self._tell(done, total, "listening to notes"),
         )  # fmt: skip
 
     def _long_curves(self) -> NDArray[np.float32] | None:

@@ -20,7 +20,6 @@ from audio_gen.data.prepare import Progress, prepare
 from audio_gen.data.store import MANIFEST, Clip, Store
 from audio_gen.data.survey import measure
 from audio_gen.errors import AudioFileError, ControlError, DataError
-from audio_gen.evaluation.yardsticks import sounding
 from audio_gen.features import mel_bands
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
@@ -88,7 +87,7 @@ def _of_store(model: Model, store: Store, split: str, cache: Path | None) -> Mat
         others = "all" if split == "valid" else "valid"
         raise DataError(f"{store.path}: its split {split!r} holds no clips; evaluate the split {others!r}")
     end = model.checkpoint.end_seconds
-    items = [Item(clip, sounding(store, clip, end), clip.labels) for clip in clips]
+    items = [Item(clip, store.sounding(clip, end), clip.labels) for clip in clips]
     return Material(store, items, split, cache)
 
 

@@ -8,14 +8,16 @@ from audio_gen.evaluation.blocks import Section, Sounds, percent, section_lines
 from audio_gen.evaluation.calibration import Calibration
 from audio_gen.evaluation.distribution import Distribution
 from audio_gen.evaluation.fidelity import Fidelity
+from audio_gen.evaluation.intonation import Intonation
 from audio_gen.evaluation.long_runs import LongRuns
 from audio_gen.evaluation.novelty import Novelty
 from audio_gen.evaluation.recognition import Recognition
 from audio_gen.evaluation.score import Evaluation
 
 LIKELIHOOD, CALIBRATION, RECOGNISABILITY = "likelihood", "calibration", "recognisability"
-DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY = "distribution", "novelty", "long-runs", "fidelity"
-PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY)
+DISTRIBUTION, NOVELTY, LONG_RUNS = "distribution", "novelty", "long-runs"
+FIDELITY, INTONATION = "fidelity", "intonation"
+PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY, INTONATION)
 VERSION = 1
 """Of the JSON."""
 
@@ -54,6 +56,7 @@ class Report:
     novelty: Novelty | None = None
     long_runs: LongRuns | None = None
     fidelity: Fidelity | None = None
+    intonation: Intonation | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why, for each part that was asked for and does not apply."""
 
@@ -72,7 +75,8 @@ class Report:
     def sections(self) -> list[Section]:
         """The parts there are, in their order, each for a page."""
         parts = (self.likelihood, self.calibration, self.recognisability, self.distribution, self.novelty)
-        return [part.section() for part in (*parts, self.long_runs, self.fidelity) if part is not None]
+        more = (self.long_runs, self.fidelity, self.intonation)
+        return [part.section() for part in (*parts, *more) if part is not None]
 
     def facts(self) -> str:
         """What was generated, in a sentence; "" if nothing was."""

@@ -143,8 +143,8 @@ def cepstral_distance(original: Waveform, copy: Waveform, sample_rate: int) -> f
     return float(np.sqrt(2.0 * np.square(ours - theirs).sum(axis=1)).mean())
 
 
-def pitch(waveform: Waveform, sample_rate: int) -> Floats:
-    """Hertz (frames,) every 10 ms; NaN where there is no pitch. Needs librosa.
+def pitch(waveform: Waveform, sample_rate: int, lowest: float = PITCH_RANGE[0]) -> Floats:
+    """Hertz (frames,) every 10 ms, from `lowest` (Hz) up; NaN where there is no pitch. Needs librosa.
 
     Which frames have one, and in which octave, is tracked among candidates half a semitone apart; where plain YIN finds
     a pitch beside that candidate, it is taken, for it lies between the samples and knows no steps.
@@ -152,7 +152,7 @@ def pitch(waveform: Waveform, sample_rate: int) -> Floats:
     import librosa
 
     hop = max(1, round(PITCH_SECONDS * sample_rate))
-    low, high = PITCH_RANGE[0], min(PITCH_RANGE[1], sample_rate / 4.0)
+    low, high = lowest, min(max(PITCH_RANGE[1], 4.0 * lowest), sample_rate / 4.0)
     size = 1 << math.ceil(math.log2(PERIODS * sample_rate / low))
     frames = 1 + len(waveform) // hop
     if not np.any(waveform):  # the tracker has no answer to digital silence

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.data.store import Clip, Store
+from audio_gen.data.store import Store
 from audio_gen.evaluation.baselines import Baseline, fit_and_score
 
 JUDGED_TOKENS = 2_000_000  # that the baselines are judged by, at most; of larger data a part, evenly spread
@@ -17,19 +17,6 @@ TRAIN_TOKENS = 4_000_000  # that they are fitted to, at most
 PIECE = 1 << 17  # tokens; long training clips are shuffled in such pieces
 LONG_SECONDS = 4.0  # where not everything can be judged, longer clips give only their beginnings
 CACHE_VERSION = 1  # goes up when the baselines or the choice of tokens change
-
-
-def sounding(store: Store, clip: Clip, end_seconds: float) -> int:
-    """Samples of `clip` without the silence of `end_seconds` that prepare put after it; at least 1.
-
-    A clip that does not end in so much silence was not given any, and counts in full.
-    """
-    end = min(round(end_seconds * store.sample_rate), clip.length - 1)
-    if end <= 0:
-        return clip.length
-    # Pre-emphasis still echoes the last sample in the first of the silence.
-    tail = store.tokens(clip)[clip.length - end + 1 :]
-    return clip.length - end if bool((tail == store.codec.silence).all()) else clip.length
 
 
 def spread(lengths: Sequence[int], limit: int, sample_rate: int) -> list[int]:
@@ -72,11 +59,11 @@ def training_pieces(store: Store, end_seconds: float) -> Iterator[NDArray[np.uin
     starts = [
         (index, start)
         for index, clip in enumerate(clips)
-        for start in range(0, sounding(store, clip, end_seconds), PIECE)
+        for start in range(0, store.sounding(clip, end_seconds), PIECE)
     ]
     for place in np.random.default_rng(0).permutation(len(starts)).tolist():
         index, start = starts[place]
-        stop = min(start + PIECE, sounding(store, clips[index], end_seconds))
+        stop = min(start + PIECE, store.sounding(clips[index], end_seconds))
         yield store.tokens(clips[index])[start:stop]
 
 
@@ -102,7 +89,7 @@ def store_baselines(store: Store, *, cache: Path | None, end_seconds: float = 0.
     if known is not None:
         return known
     clips = store.clips("valid")
-    lengths = [sounding(store, clip, end_seconds) for clip in clips]
+    lengths = [store.sounding(clip, end_seconds) for clip in clips]
     taken = spread(lengths, JUDGED_TOKENS, store.sample_rate)
     judged = [store.tokens(clip)[:size] for clip, size in zip(clips, taken, strict=True) if size]
     baselines = fit_baselines(training_pieces(store, end_seconds), judged, store)

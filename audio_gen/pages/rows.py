@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import PurePosixPath
 
+from audio_gen.data.store import evenly
 from audio_gen.mixtures import ingredients
 from audio_gen.pages.manifest import Clip, Manifest, RealClip
 
@@ -84,7 +85,7 @@ def _neighbours(labels: dict[str, str], real: Sequence[RealClip]) -> list[RealCl
         )
     ]
     count = min(BORROWED, len(wider))
-    return [wider[i * len(wider) // count] for i in range(count)]
+    return evenly(wider, count)
 
 
 def settings_text(clip: Clip) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 from audio_gen.curves import parse_curve, player_frames
@@ -20,12 +19,10 @@ def steer(model: Model, texts: Sequence[str], seconds: float | None) -> tuple[Cu
     given = {}
     for text, curve in zip(texts, curves, strict=True):
         value = text.partition("=")[2].strip()
-        if len(curve.seconds) > 1 or Path(value).is_file():
-            value += f" {blake2b(repr((curve.seconds, curve.values)).encode(), digest_size=8).hexdigest()}"
-        given[curve.name] = value
+        given[curve.name] = f"{value} {curve.digest}" if Path(value).is_file() else value
     if not curves and not model.told:
         return None, given
-    end = max([seconds or 0.0, *(curve.seconds[-1] for curve in curves)])
+    end = max([seconds or 0.0, *(curve.end for curve in curves)])
     hop = model.checkpoint.shape.hop
     frames = math.ceil(end * model.sample_rate / hop) + 1
     return player_frames(curves, model.told, model.sample_rate, hop, 0, frames), given

@@ -26,7 +26,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
         batch_size=asked.batch_size,
         crop=asked.frames * store.unit,
         walk=asked.walk,
-        starts=1.0,  # a sketch is drawn from a clip's beginning, always
+        starts=1.0 if recipe.train.starts else 0.0,  # drawn from a clip's beginning, where clips have one
         learning_rate=asked.learning_rate,
         weight_decay=asked.weight_decay,
         ema=asked.ema,

@@ -1,0 +1,116 @@
+"""Notes over time, as a curve that a network follows: a piano roll.
+
+A file of notes is a CSV with a row per note: start and end (seconds), MIDI key (60 is the middle c), velocity (1 to
+127); a first row of names is skipped. `PIECE.notes.csv` beside a recording `PIECE.flac` says what is played in it.
+
+The curve has a channel per key of a piano, 0 where it is silent. A key that sounds has velocity / 127 when it is struck
+and falls towards a quarter of that, so that a struck key is told from a held one, and one struck again from both.
+"""
+
+import csv
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.errors import ControlError
+
+LOWEST, HIGHEST = 21, 108
+"""MIDI keys: those of a piano."""
+CHANNELS = HIGHEST - LOWEST + 1
+SUFFIX = ".notes.csv"
+HELD = 0.25
+"""Of what a key is when struck."""
+FALL_SECONDS = 0.2
+"""In which it falls by a factor of e towards that."""
+SHORTEST = 0.03
+"""Seconds, that every note lasts at least: no frame of usual length is missed."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Notes of a recording, or for a player."""
+
+    values: tuple[tuple[float, float, int, int], ...]
+    """(start, end, key, velocity), in the order of their starts."""
+    name: str = "notes"
+
+    @property
+    def end(self) -> float:
+        """Seconds, when the last one ends."""
+        return max(end for _, end, _, _ in self.values)
+
+    @property
+    def digest(self) -> str:
+        """Of all that they say."""
+        return blake2b(repr(self.values).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def _columns(self) -> NDArray[np.float64]:
+        return np.array(self.values, np.float64).reshape(-1, 4)
+
+    def frames(self, seconds: NDArray[np.float64]) -> Floats:
+        """The piano roll (moments, CHANNELS) at these moments (moments,), which ascend."""
+        roll = np.zeros((len(seconds), CHANNELS), np.float32)
+        start, end, key, velocity = self._columns.T
+        first, last = (
+            np.searchsorted(seconds, start),
+            np.searchsorted(seconds, np.maximum(end, start + SHORTEST)),
+        )
+        for note in np.flatnonzero(first < last):
+            place = slice(first[note], last[note])
+            age = seconds[place] - start[note]
+            strength = velocity[note] / 127.0 * (HELD + (1.0 - HELD) * np.exp(-age / FALL_SECONDS))
+            roll[place, int(key[note]) - LOWEST] = strength  # of two that overlap, the later one
+        return roll
+
+
+def notes_beside(recording: Path) -> Path:
+    """Where the notes of a recording stand.
+
+    >>> notes_beside(Path("pieces/op19.flac")).as_posix()
+    'pieces/op19.notes.csv'
+    """
+    return recording.with_name(recording.stem + SUFFIX)
+
+
+def read_notes(path: Path) -> Notes:
+    """Notes from a CSV. Raises ControlError for what is none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [
+                (number, row) for number, row in enumerate(csv.reader(file), 1) if any(map(str.strip, row))
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ControlError(f"{path}: cannot be read as notes: {why}") from None
+    notes = []
+    for place, (number, row) in enumerate(rows):
+        try:
+            start, end, key, velocity = map(float, row)
+        except ValueError:
+            if place == 0 and len(rows) > 1:
+                continue  # names of the columns
+            raise ControlError(
+                f"{path}, line {number}: must be start,end,key,velocity, got {','.join(row)!r}"
+            ) from None
+        if not (math.isfinite(start) and math.isfinite(end) and 0.0 <= start <= end):
+            raise ControlError(
+                f"{path}, line {number}: a note must not end before it starts, got {start:g} to {end:g} s"
+            )
+        if not (LOWEST <= key <= HIGHEST and 1 <= velocity <= 127):
+            wanted = f"a key from {LOWEST} to {HIGHEST} and a velocity from 1 to 127"
+            raise ControlError(
+                f"{path}, line {number}: must have {wanted}, got {row[2].strip()} and {row[3].strip()}"
+            )
+        notes.append((start, end, int(key), int(velocity)))
+    if not notes:
+        raise ControlError(f"{path}: holds no notes (rows of start,end,key,velocity)")
+    notes.sort()
+    return Notes(tuple(notes))
