@@ -29,7 +29,8 @@ class GenerateSettings(BaseModel):
     """Clips per combination."""
     seconds: float = Field(1.0, gt=0.0)
     labels: dict[str, str | list[str]] = {}
-    """Label = value, or a list of values, or "*" for all of them."""
+    """Label = what `audio-gen generate --label` takes for it ("rain", "rain:0.7+waves:0.3", "rain@0,waves@20"), or a
+    list, or "*" for all values."""
     curves: dict[str, str | list[str]] = {}
     """Curve = what `audio-gen generate --curve` takes for it ("a2", "110", "melody.csv"), or a list. What a sketch
     draws is left out."""

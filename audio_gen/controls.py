@@ -38,6 +38,8 @@ __all__ = [
     "FieldPattern",
     "LabelRule",
     "PlayerCurve",
+    "check_label",
+    "check_value",
     "curve_channels",
     "extract_curves",
     "fill",
@@ -182,17 +184,27 @@ def label_indices(labels: Mapping[str, str], vocabulary: Mapping[str, Sequence[s
     [2, 0]
     """
     for name in labels:
-        if name not in vocabulary:
-            raise ControlError(f"unknown label {name!r}; {_hint(name, list(vocabulary))}")
+        check_label(name, vocabulary)
     indices = np.zeros(len(vocabulary), np.int32)
     for place, (name, values) in enumerate(vocabulary.items()):
         value = labels.get(name)
         if value is None:
             continue
-        if value not in values:
-            raise ControlError(f"unknown value {value!r} of the label {name!r}; {_hint(value, values)}")
+        check_value(name, value, values)
         indices[place] = list(values).index(value) + 1
     return indices
+
+
+def check_label(name: str, vocabulary: Mapping[str, Sequence[str]]) -> None:
+    """Whether the vocabulary has a label of this name. Raises ControlError, with what is known."""
+    if name not in vocabulary:
+        raise ControlError(f"unknown label {name!r}; {_hint(name, list(vocabulary))}")
+
+
+def check_value(name: str, value: str, values: Sequence[str]) -> None:
+    """Whether the label `name` has this value. Raises ControlError, with what is known."""
+    if value not in values:
+        raise ControlError(f"unknown value {value!r} of the label {name!r}; {_hint(value, values)}")
 
 
 def _hint(wrong: str, known: Sequence[str]) -> str:

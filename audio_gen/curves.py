@@ -9,13 +9,12 @@ The network wants values around 1 and gets them by fixed, invertible scales:
     mel       mel_bands   decibels / 40 + 1 of the power in each band, a sine of amplitude 1 being about 0 dB
 """
 
-import csv
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.errors import ControlError, MissingExtraError
+from audio_gen.moments import read_moments
 from audio_gen.notes import CHANNELS as KEYS
 from audio_gen.notes import Notes, read_notes
 
@@ -358,7 +358,7 @@ def parse_curve(text: str) -> PlayerCurve | Notes:
         return read_notes(Path(value))
     with suppress(ValueError):
         return PlayerCurve(name, (0.0,), (_number(name, value),))
-    rows = list(_rows(name, Path(value)))
+    rows = list(read_moments(Path(value), partial(_finite, name), "a curve", "a number"))
     return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
 
 
@@ -367,32 +367,11 @@ def _number(name: str, text: str) -> float:
     return parse_note(text) if name == "pitch" and is_note(text) else float(text)
 
 
-def _rows(name: str, path: Path) -> Iterator[tuple[float, float]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = enumerate(csv.reader(file), 1)
-            table = [(number, row) for number, row in rows if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise ControlError(f"{path}: cannot be read as a curve: {why}; give a number or a CSV file") from None
-    last = -math.inf
-    for place, (number, row) in enumerate(table):
-        try:
-            second, value = float(row[0]), _number(name, row[1])
-            if len(row) > 2:
-                raise ValueError
-        except (ValueError, IndexError):
-            if place == 0 and len(table) > 1:
-                continue  # names of the columns
-            problem = f"must be seconds,value, got {','.join(row)!r}"
-            raise ControlError(f"{path}, line {number}: {problem}") from None
-        if not (second > last and math.isfinite(second) and math.isfinite(value)):
-            problem = f"seconds must ascend, all be finite, got {','.join(row)!r}"
-            raise ControlError(f"{path}, line {number}: {problem}")
-        last = second
-        yield second, value
-    if last == -math.inf:
-        raise ControlError(f"{path}: holds no rows of seconds,value")
+def _finite(name: str, text: str) -> float:
+    """The same, of a file's row."""
+    if not math.isfinite(number := _number(name, text)):
+        raise ControlError(f"must be finite, got {text!r}")
+    return number
 
 
 def player_frames(

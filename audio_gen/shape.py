@@ -86,6 +86,11 @@ class NetworkShape:
         return bool(self.labels) or self.curve_channels > 0
 
     @property
+    def label_rows(self) -> tuple[int, ...]:
+        """Rows of each label's embedding."""
+        return tuple(len(values) + 1 for values in self.labels.values())
+
+    @property
     def tiers(self) -> int:
         return len(self.layers)
 

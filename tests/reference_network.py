@@ -19,7 +19,8 @@ def reference_logits(
     labels: NDArray[np.integer] | None = None,
     curves: NDArray[np.floating] | None = None,
 ) -> Array:
-    """One stream: logits[t] (time, levels) predict tokens[t] (time,); labels (names,), curves (frames, K)."""
+    """One stream: logits[t] (time, levels) predict tokens[t] (time,); labels (names,), or the shares of mixtures
+    (time, rows of all labels); curves (frames, K)."""
     shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)
     w = {name: np.asarray(tensor, np.float64) for name, tensor in tensors.items()}
     inputs = np.concatenate([[shape.levels // 2], tokens[:-1]]).astype(int)
@@ -60,8 +61,13 @@ def _conditions(
     if not shape.conditioned:
         return None
     c = np.zeros((time, shape.condition_channels))
-    for name, index in zip(shape.labels, labels if labels is not None else [], strict=True):
-        c += w[f"labels.{name}.weight"][index]
+    if np.ndim(labels) == 2:  # (samples, rows): how much of each row, at a frame's last sample
+        rows = [w[f"labels.{name}.weight"] for name in shape.labels]
+        last = (np.arange(time) + 1) * shape.pooling[k] - 1
+        c += labels[last] @ np.concatenate([np.zeros((0, shape.condition_channels)), *rows])
+    else:
+        for name, index in zip(shape.labels, labels if labels is not None else [], strict=True):
+            c += w[f"labels.{name}.weight"][index]
     if shape.curve_channels:
         frames = [((n + 1) * shape.pooling[k] - 1) // shape.hop for n in range(time)]
         c += _linear(w, "curves", np.asarray(curves, np.float64)[np.minimum(frames, len(curves) - 1)])

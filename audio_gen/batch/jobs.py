@@ -11,9 +11,9 @@ from typing import Any
 
 from audio_gen.batch.originals import Original, choose_originals
 from audio_gen.clip_sets import GenerateSettings
-from audio_gen.controls import label_indices
 from audio_gen.data.store import Store
 from audio_gen.errors import ControlError, DataError, RecipeError, SettingError
+from audio_gen.mixtures import settle_labels
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import samples_of
@@ -186,12 +186,11 @@ def _refuse_empty(listed: Sequence[object], name: str, where: str) -> None:
 
 
 def _checked(labels: dict[str, str], vocabulary: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
-    """Labels that the model knows. Raises ControlError."""
+    """Labels that the model knows, mixtures settled. Raises ControlError."""
     try:
-        label_indices(labels, vocabulary)
+        return settle_labels(labels, vocabulary)
     except ControlError as error:
         raise ControlError(f"{where}: {error}") from None
-    return labels
 
 
 class _Short(float):

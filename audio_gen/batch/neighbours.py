@@ -1,9 +1,9 @@
 """Held-out recordings to hear generated clips against, through the same codec."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path, PurePosixPath
 
 from audio_gen import __version__
@@ -12,6 +12,7 @@ from audio_gen.batch.jobs import REAL, Job, safe
 from audio_gen.batch.rendering import appearing
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import AudioFileError
+from audio_gen.mixtures import ingredients
 from audio_gen.pages.manifest import RealClip
 from audio_gen.sampler.take import SOFTWARE
 from audio_gen.settings import Recipe
@@ -23,14 +24,18 @@ MARGIN_SECONDS = 0.5
 def real_neighbours(recipe: Recipe, store: Store, jobs: Sequence[Job], clips_folder: Path) -> list[RealClip]:
     """Write held-out recordings with the labels of `jobs` into `clips_folder`/real, and list them.
 
-    Of a copy it is its original, and that alone; otherwise up to `page.neighbours` for each combination of labels,
-    drawn by a hash of their names, from as many groups as there are; a recording that serves several combinations
-    is listed once. Where none has all the labels, those that have as many of them as can be had. Each without the
-    silence learned after it, and at most half a second longer than the longest job. Raises DataError, OutputError.
+    Of a copy it is its original, and that alone; otherwise up to `page.neighbours` for each combination of labels (of
+    mixtures, of each value in them), drawn by a hash of their names, from as many groups as there are; a recording
+    that serves several combinations is listed once. Where none has all the labels, those that have as many of them as
+    can be had. Each without the silence learned after it, and at most half a second longer than the longest job.
+    Raises DataError, OutputError.
     """
     held_out = sorted(store.clips("valid"), key=lambda clip: _digest(clip.source))
     wanted = {
-        tuple(sorted(job.take.labels.items())): dict(job.take.labels) for job in jobs if job.original is None
+        tuple(sorted(labels.items())): labels
+        for job in jobs
+        if job.original is None
+        for labels in _pure(job.take.labels, store.labels)
     }
     chosen: dict[str, Clip] = {
         job.original.clip.source: job.original.clip for job in jobs if job.original is not None
@@ -47,6 +52,12 @@ def real_neighbours(recipe: Recipe, store: Store, jobs: Sequence[Job], clips_fol
         seconds = samples / store.sample_rate
         entries.append(RealClip(file=file, labels=clip.labels, source=clip.source, seconds=seconds))
     return entries
+
+
+def _pure(labels: Mapping[str, str], vocabulary: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+    """The labels of recordings that these, which may be mixtures, are made of."""
+    choices = [ingredients(text, vocabulary.get(name, ())) or [text] for name, text in labels.items()]
+    return (dict(zip(labels, values, strict=True)) for values in product(*choices))
 
 
 def _digest(source: str) -> str:

@@ -1,6 +1,7 @@
 """The verb generate."""
 
 import math
+import re
 import time
 from dataclasses import replace
 from enum import StrEnum
@@ -29,6 +30,10 @@ from audio_gen.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
     from audio_gen.sampler.take import Take
+
+
+LONGEST_WORD = 64
+"""Of a file name, in letters: a mixture may be longer than a name can be."""
 
 
 class EngineName(StrEnum):
@@ -64,7 +69,10 @@ def generate(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="What to play, such as drum=kick. Repeatable.", show_default=False
+            metavar="NAME=VALUE",
+            help="What to play: one value, drum=kick; a mixture, drum=kick:0.7+snare:0.3; or one that changes, by the "
+            "second, texture=rain@0,waves@20 or texture=FILE.csv of rows such as 20,waves. Repeatable.",
+            show_default=False,
         ),
     ] = None,
     curve: Annotated[
@@ -108,6 +116,7 @@ def generate(
 
     Example: audio-gen generate drums --label drum=kick -o kick.wav
     """
+    from audio_gen.mixtures import settle_labels
     from audio_gen.sampler import Draw, load
     from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
     from audio_gen.sampler.steering import steer
@@ -122,6 +131,7 @@ def generate(
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
+    labels = settle_labels(labels, loaded.labels)
     length = None if math.isinf(seconds) else seconds
     frames, given = steer(loaded, curve or [], length)
     takes = [
@@ -181,7 +191,8 @@ def _outputs(output: str | None, takes: "list[Take]", format: FormatName | None)
         if len(takes) > 1:
             raise SettingError("-o - takes one clip; leave -n out, or give a folder")
         return ["-"]
-    words = [word.replace("/", "_") for word in (take.model, *take.labels.values(), f"seed{take.seed}")]
+    labels = [re.sub(r'[/\\:*?"<>|]', "_", text)[:LONGEST_WORD] for text in take.labels.values()]
+    words = [take.model, *labels, f"seed{take.seed}"]
     if len(takes) == 1:
         if output is None:
             return [Path("-".join(words) + suffix)]

@@ -79,8 +79,8 @@ def check_tables(recipe: "Recipe", folder: Path) -> None:
     """Whether there will be the labels and the recordings that the recipe asks for: better said before the training."""
     from audio_gen.batch.jobs import check_curves
     from audio_gen.batch.originals import choose_originals
-    from audio_gen.controls import label_indices
     from audio_gen.data.store import Store
+    from audio_gen.mixtures import settle_labels
     from audio_gen.sketch import told_curves
 
     store = Store(folder / "store")
@@ -92,7 +92,7 @@ def check_tables(recipe: "Recipe", folder: Path) -> None:
             choose_originals(store, table.copies, recipe.data.end_seconds, f"[[generate]] {table.name}")
         for name, wanted in table.labels.items():
             for value in [wanted] if isinstance(wanted, str) else wanted:
-                label_indices({name: value} if value != "*" else {}, labels)
+                settle_labels({name: value} if value != "*" else {}, labels)
 
 
 def page(

@@ -64,11 +64,13 @@ def vocode(
 
     from audio_gen.audio import read
     from audio_gen.features import ARRAYS, check_target, load_features, measure, save_features
+    from audio_gen.mixtures import settle_labels
     from audio_gen.sampler import Draw, load
     from audio_gen.sampler.render import render
     from audio_gen.sampler.take import Take
 
     loaded = load(model, precision=precision.value)
+    labels = settle_labels(parse_labels(label or []), loaded.labels)
     rate, hop = loaded.sample_rate, loaded.checkpoint.shape.hop
     if source.suffix.lower() in ARRAYS:
         curves = load_features(source, loaded.checkpoint)
@@ -84,7 +86,7 @@ def vocode(
         check_target(save, force)
     digest = blake2b(curves.tobytes(), digest_size=8).hexdigest()
     take = Take(
-        loaded.name, loaded.checkpoint.hash, seconds, parse_labels(label or []), seed, 0, Draw(temperature),
+        loaded.name, loaded.checkpoint.hash, seconds, labels, seed, 0, Draw(temperature),
         dict.fromkeys(loaded.checkpoint.curves, f"{source.name} {digest}"), loaded.arithmetic,
     )  # fmt: skip
     began, made = time.perf_counter(), 0

@@ -83,6 +83,7 @@ class CWork(ctypes.Structure):
         ("position", ctypes.c_int64),
         ("steps", ctypes.c_int64),
         ("streams", ctypes.c_int32),
+        ("renewed", ctypes.c_int32),
         ("state", ctypes.c_void_p),
         ("last", ctypes.c_void_p),
         ("condition", ctypes.c_void_p),

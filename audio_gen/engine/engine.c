@@ -47,7 +47,8 @@ static void run_block(Block *block, int64_t step, int32_t samples, int heard) {
         block->frame[k] = block->start / n->tiers[k].period;
         block->frames[k] = (int32_t)(end / n->tiers[k].period - block->frame[k]);
     }
-    if (n->shape.condition_channels && (block->start == block->work->origin || turns(block))) {
+    const int renewed = block->work->renewed && step == 0;
+    if (n->shape.condition_channels && (block->start == block->work->origin || renewed || turns(block))) {
         refresh_conditions(block);
     }
     embed(block, step);

@@ -180,6 +180,7 @@ typedef struct {
     int64_t position;    /* absolute position of the first step of this call */
     int64_t steps;
     int32_t streams;
+    int32_t renewed;         /* is the condition another one than that of the call before? */
     float *state;            /* (streams, state_count), 64-byte aligned, zero at the start */
     uint16_t *last;          /* (streams): the token before each stream's next one; updated */
     const float *condition;  /* (streams, condition_padded): labels' embeddings + curve bias, or null */

@@ -120,15 +120,39 @@ class Engine:
         before = np.full(len(rows), self.silence, np.uint16)
         if last is not None:
             before = self._checked_tokens(np.reshape(last, (-1, 1)), len(rows))[:, 0].copy()
-        condition = np.zeros((len(rows), padded(self.shape.condition_channels)), np.float32)
+        asked = [embedding[rows[:, column]] for column, embedding in enumerate(self._embeddings)]
+        memory = aligned_rows(len(rows), self._network.state_count)
+        return State(position, position, before, self._condition(asked, len(rows)), memory)
+
+    def ask(self, state: State, shares: NDArray[np.floating]) -> None:
+        """Ask the streams for mixtures of labels from their next token on, whatever they were asked for before.
+
+        `shares` (streams, rows): how much of each row of every label's embedding, one label after another, "no
+        label" first; those of a label add up to 1. A mixture is the sum of so much of each row, and a row with a
+        share of 1 and nothing else is what `start` makes of its index. Raises ControlError.
+        """
+        exact, sizes = np.asarray(shares, np.float64), self.shape.label_rows
+        if exact.shape != (state.streams, sum(sizes)) or not np.isfinite(exact).all():
+            raise ControlError(
+                f"shares must be finite, (streams = {state.streams}, {sum(sizes)}), got {exact.shape}"
+            )
+        ends = np.cumsum(sizes)
+        asked = [
+            _mix(exact[:, end - size : end], embedding)
+            for end, size, embedding in zip(ends, sizes, self._embeddings, strict=True)
+        ]
+        state.condition, state.renewed = self._condition(asked, state.streams), True
+
+    def _condition(self, asked: Sequence[NDArray[np.float32]], streams: int) -> NDArray[np.float32]:
+        """The share of the condition (streams, padded channels) that does not change with the curves, from each
+        label's (streams, channels)."""
         width = self.shape.condition_channels
-        for column, embedding in enumerate(self._embeddings):
-            condition[:, :width] += embedding[rows[:, column]]
+        condition = np.zeros((streams, padded(width)), np.float32)
+        for one in asked:
+            condition[:, :width] += one
         if self._curve_bias is not None:
             condition[:, :width] += self._curve_bias
-        return State(
-            position, position, before, condition, aligned_rows(len(rows), self._network.state_count)
-        )
+        return condition
 
     def prime(
         self,
@@ -243,6 +267,7 @@ class Engine:
                 "its weights have diverged: use an earlier checkpoint"
             )
         state.position += steps
+        state.renewed = False
 
     def _work(
         self,
@@ -259,6 +284,7 @@ class Engine:
             position=state.position,
             steps=steps,
             streams=rows.stop - rows.start,
+            renewed=state.renewed,
             state=state.memory[rows].ctypes.data,
             last=state.last[rows].ctypes.data,
             condition=state.condition[rows].ctypes.data,
@@ -328,6 +354,17 @@ class Engine:
         if not np.isfinite(used).all():
             raise ControlError("curves hold NaN or infinity")
         return used
+
+
+def _mix(shares: NDArray[np.float64], embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum (streams, channels) of so much of each row, from `shares` (streams, rows) of an embedding (rows, channels).
+
+    Row after row, where a matrix product would sum in another order for other streams.
+    """
+    mixed = np.zeros((len(shares), embedding.shape[1]))
+    for row in np.flatnonzero(shares.any(axis=0)):
+        mixed += shares[:, row, None] * embedding[row]
+    return mixed.astype(np.float32)
 
 
 def _c_draws(draw: DrawSettings | Sequence[DrawSettings], streams: int) -> NDArray[Any]:

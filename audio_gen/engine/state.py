@@ -23,6 +23,8 @@ class State:
     """(streams, condition channels padded to 32) the labels' share of the condition."""
     memory: NDArray[np.float32]
     """(streams, floats per stream) histories of all layers; 64-byte aligned."""
+    renewed: bool = False
+    """The next call is the first one with this condition."""
 
     @property
     def streams(self) -> int:
@@ -37,7 +39,9 @@ class State:
         chosen = np.asarray(rows, np.intp)
         memory = aligned_rows(len(chosen), self.memory.shape[1])
         np.take(self.memory, chosen, axis=0, out=memory)
-        return State(self.position, self.origin, self.last[chosen], self.condition[chosen], memory)
+        return State(
+            self.position, self.origin, self.last[chosen], self.condition[chosen], memory, self.renewed
+        )
 
 
 def aligned_rows(rows: int, columns: int) -> NDArray[np.float32]:

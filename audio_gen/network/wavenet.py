@@ -188,7 +188,7 @@ class Network(nn.Module):
     def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
         """Condition vectors (frames, batch, condition_channels): one frame if there are no curves.
 
-        `labels` (batch, number of labels), 0 = no label; `curves` (batch, frames, curve_channels).
+        `labels` and `curves` as in `forward`.
         """
         if not self.shape.conditioned:
             return None
@@ -197,8 +197,14 @@ class Network(nn.Module):
                 batch, len(self.labels), dtype=torch.long, device=self.embedding.weight.device
             )
         frames = self.embedding.weight.new_zeros(1, batch, self.shape.condition_channels)
+        first = 0
         for column, embedding in enumerate(self.labels.children()):
-            frames = frames + embedding(labels[:, column])
+            if labels.is_floating_point():
+                rows = cast(nn.Embedding, embedding).weight
+                frames = frames + labels[:, first : first + len(rows)].to(rows) @ rows
+                first += len(rows)
+            else:
+                frames = frames + embedding(labels[:, column])
         if self.curves is not None:
             if curves is None:
                 curves = frames.new_zeros(batch, 1, self.shape.curve_channels)
@@ -215,8 +221,10 @@ class Network(nn.Module):
         """Logits (batch, time, levels) of the token that follows each of `tokens` (batch, time), and the new state.
 
         `state` None is the start of a stream. `labels` (batch, number of labels) index the vocabularies from 1,
-        0 is "no label". `curves` (batch, frames, curve_channels) are the frames of the whole stream from its
-        start; the last one is held if they end early.
+        0 is "no label"; or, where they are no whole numbers, say (batch, rows) how much of each row of the labels'
+        embeddings there is, one label after another, which may change from call to call.
+        `curves` (batch, frames, curve_channels) are the frames of the whole stream from its start; the last one is
+        held if they end early.
         """
         batch, time = tokens.shape
         state = self.start(batch) if state is None else state

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import PurePosixPath
 
 from audio_gen.data.store import evenly
+from audio_gen.mixtures import ingredients
 from audio_gen.pages.manifest import Clip, Manifest, RealClip
 
 BORROWED = 4
@@ -71,11 +72,18 @@ def group_clips(manifest: Manifest) -> dict[str, list[Group]]:
 
 
 def _neighbours(labels: dict[str, str], real: Sequence[RealClip]) -> list[RealClip]:
-    """Real clips of exactly these labels, or else a few, evenly spaced, that have them among others."""
+    """Real clips of exactly these labels, or else a few, evenly spaced, that have them among others or, where labels
+    are mixtures, what they are made of."""
     exact = [clip for clip in real if clip.labels == labels]
     if exact:
         return exact
-    wider = [clip for clip in real if labels.items() <= clip.labels.items()]
+    wider = [
+        clip
+        for clip in real
+        if all(
+            name in clip.labels and ingredients(text, {clip.labels[name]}) for name, text in labels.items()
+        )
+    ]
     count = min(BORROWED, len(wider))
     return evenly(wider, count)
 

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
-from audio_gen.controls import label_indices
 from audio_gen.errors import ControlError, SettingError
+from audio_gen.mixtures import label_mixtures
+from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
@@ -170,7 +171,9 @@ class Model:
     ) -> Iterator[Waveform]:
         """Chunks of one clip, float32 (time,), as they are made; endless by default.
 
-        `labels` name what to play ({"drum": "kick"}; what is left out is left open). Equal `seed`, `stream` and
+        `labels` name what to play ({"drum": "kick"}; what is left out is left open), or what to mix: in shares,
+        {"drum": {"kick": 0.7, "snare": 0.3}}, and by the second, {"texture": [(0, "rain"), (20, "waves")]}, from one
+        to the next in straight lines; texts as `parse_mixture` reads them do, too. Equal `seed`, `stream` and
         settings are equal audio, however it is chunked. See `Draw` for the settings of the draw.
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
@@ -238,40 +241,62 @@ class Model:
                     f"to go on at {position}, the last {needed} samples must be heard, got {given}"
                 )
         rows = len(parts)
-        indices = np.stack([label_indices(part.labels, self.labels) for part in parts]).reshape(rows, -1)
+        asking = self._asking([part.labels for part in parts])
         for part in parts if self.sketch is None else ():
             if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
         if self.sketch is not None and self._leaves_to_sketch(curves):
             told = self.sketch._spread(curves, rows)
-            sketching = Sketching.begin(self.sketch, parts, told, self.drawn)
+            sketching = Sketching.begin(self.sketch, parts, asking, told, self.drawn)
         spread = None if sketching is not None else self._spread(curves, rows)
+        nothing = np.zeros((rows, len(self.labels)), np.int32)
         if heard is None or position == 0:
-            state, previous = self.engine.start(indices), np.zeros(rows, np.float32)
+            state, previous = self.engine.start(nothing), np.zeros(rows, np.float32)
             return Voices(
-                self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous, sketching
-            )
+                self.engine, state, self.codec, parts, asking, [*range(rows)], spread, position, previous,
+                sketching,
+            )  # fmt: skip
         known = tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
         first = position - tokens.shape[1]
         if first == 0:
-            state = self.engine.start(indices)
+            state = self.engine.start(nothing)
         else:  # the first known token is only the one before those to be heard
-            state, first = self.engine.start(indices, first + 1, tokens[:, 0]), first + 1
+            state, first = self.engine.start(nothing, first + 1, tokens[:, 0]), first + 1
             tokens = tokens[:, 1:]
         frames, first_frame = spread, 0
         if sketching is not None:
             first_frame = first // self.checkpoint.shape.hop
             frames = sketching.frames(first_frame, (position - 1) // self.checkpoint.shape.hop)
-        self.engine.prime(state, tokens, frames, first_frame=first_frame)
+        at = first
+        while at < position:
+            count = asking.turn(self.engine, state, at, position - at)
+            some = tokens[:, at - first : at - first + count]
+            self.engine.prime(state, some, frames, first_frame=first_frame)
+            at += count
         # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
         filtered = heard.shape[1] > known.shape[1]
         before = heard[:, 0] if filtered else np.zeros(rows)
         ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(known, before, strict=True)]
         previous = np.array(ends, np.float32)
         return Voices(
-            self.engine, state, self.codec, parts, [*range(rows)], spread, position, previous, sketching
+            self.engine,
+            state,
+            self.codec,
+            parts,
+            asking,
+            [*range(rows)],
+            spread,
+            position,
+            previous,
+            sketching,
         )
+
+    def _asking(self, labels: Sequence[Labels]) -> Asking:
+        """Of streams from their beginning. Raises ControlError."""
+        hop, vocabulary = self.checkpoint.shape.hop, self.labels
+        mixtures = [label_mixtures(each, vocabulary) for each in labels]
+        return Asking(mixtures, vocabulary, hop, hop / self.sample_rate)
 
     def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
         """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""
@@ -324,13 +349,16 @@ class Model:
     ) -> NDArray[np.float64]:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
-        state = self.engine.start(label_indices(labels or {}, self.labels)[None])
+        asking = self._asking([labels or {}])
+        state = self.engine.start(np.zeros((1, len(self.labels)), np.int32))
         steer = self._checked(curves)
         spread = None if steer is None else steer[None]
-        costs = []
-        for start in range(0, len(tokens), 4096):
-            part = tokens[None, start : start + 4096]
+        costs, start = [], 0
+        while start < len(tokens):
+            count = asking.turn(self.engine, state, start, min(4096, len(tokens) - start))
+            part = tokens[None, start : start + count]
             costs.append(token_bits(self.engine.logits(state, part, spread), part)[0])
+            start += count
         return np.concatenate(costs)
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from audio_gen.errors import SettingError
+from audio_gen.mixtures import Label
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
 from audio_gen.sketch import GUIDANCE, TEMPERATURE
@@ -16,7 +17,8 @@ Value = TypeVar("Value")
 Each: TypeAlias = Value | Sequence[Value]
 """One value for all clips, or one for each."""
 
-Labels = Mapping[str, str]
+Labels: TypeAlias = Mapping[str, Label]
+"""What each label is asked for: "rain", {"rain": 0.7, "waves": 0.3}, or [(second, one of these)]; see `Mixture`."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from audio_gen.sampler.draw import Draw, draw_token
 class ReferenceState:
     """Streams that advance together."""
 
-    labels: torch.Tensor  # (streams, number of labels)
+    labels: torch.Tensor  # (streams, number of labels), or the shares of a mixture: see `Network.forward`
     last: torch.Tensor  # (streams, 1), the token before the next one
     network: NetworkState | None
 
@@ -63,6 +63,10 @@ class ReferenceEngine:
         if position:
             state.network = self.network.start(streams, position)
         return state
+
+    def ask(self, state: ReferenceState, shares: NDArray[np.floating]) -> None:
+        """Ask the streams for mixtures of labels from their next token on."""
+        state.labels = torch.as_tensor(np.asarray(shares, np.float64))
 
     @torch.no_grad()
     def _step(self, state: ReferenceState, tokens: torch.Tensor, curves: NDArray[Any] | None) -> torch.Tensor:

@@ -1,13 +1,13 @@
 """Sketches of running streams, drawn just ahead of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.controls import label_indices
+from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Part
 from audio_gen.sampler.voices import Voices
@@ -38,15 +38,14 @@ class Sketching:
         cls,
         sketch: "Model",
         parts: Sequence[Part],
+        asking: Asking,
         told: NDArray[np.float32] | None,
         places: NDArray[np.bool_],
     ) -> "Sketching":
-        """Before the first frame of `parts`. `told` (rows, frames, channels not drawn): the curves that the player
-        gives, the last frame of which holds. Raises ControlError for unknown labels."""
-        rows = len(parts)
-        asked = [label_indices(part.labels, sketch.labels) for part in parts]
-        pairs = np.zeros((2 * rows, len(sketch.labels)), np.int32)  # every second one is asked for nothing
-        pairs[::2] = np.stack(asked).reshape(rows, -1)
+        """Before the first frame of `parts`, which are asked for what `asking` asks for. `told` (rows, frames,
+        channels not drawn): the curves that the player gives, the last frame of which holds."""
+        rows, unit = len(parts), sketch.checkpoint.shape.pool[0]
+        of_frames = replace(asking, samples=unit, pairs=True, frame=-1)
         own = [
             Part(
                 part.labels,
@@ -57,11 +56,12 @@ class Sketching:
             )
             for part in parts
         ]
-        state, silence = sketch.engine.start(pairs), np.zeros(rows, np.float32)
+        state = sketch.engine.start(np.zeros((2 * rows, len(sketch.labels)), np.int32))
         voices = Voices(
-            sketch.engine, state, sketch.codec, own, [*range(rows)], told, 0, silence, guided=True
-        )
-        return cls(voices, np.zeros((rows, 0, sketch.checkpoint.shape.pool[0]), np.float32), places)
+            sketch.engine, state, sketch.codec, own, of_frames, [*range(rows)], told, 0,
+            np.zeros(rows, np.float32), guided=True,
+        )  # fmt: skip
+        return cls(voices, np.zeros((rows, 0, unit), np.float32), places)
 
     def frames(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames `first` to `last` of every row, (rows, frames, channels); those before are forgotten."""

@@ -23,6 +23,7 @@ class Take:
     """Length in seconds; None: until it is stopped. Not part of what it sounds like, nor of the tags: a longer
     take begins with the shorter one, and a file says itself how long it is."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """Settled, so that mixtures can be made again from nothing but their text."""
     seed: int = 0
     stream: int = 0
     """Number of the clip among those of one seed."""

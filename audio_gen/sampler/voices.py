@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec, Waveform
+from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Part
@@ -33,6 +34,7 @@ class SamplingEngine(Protocol):
     def start(
         self, labels: NDArray[np.int32], position: int = 0, last: NDArray[Any] | None = None
     ) -> Any: ...
+    def ask(self, state: Any, shares: NDArray[np.floating]) -> None: ...
     def prime(
         self, state: Any, tokens: NDArray[Any], curves: NDArray[Any] | None = None, *, first_frame: int = 0
     ) -> None: ...
@@ -59,6 +61,8 @@ class Voices:
     state: EngineState
     codec: Codec
     parts: Sequence[Part]
+    asking: Asking
+    """What the rows are asked for."""
     playing: list[int]
     """Which of the parts the rows are."""
     curves: NDArray[np.float32] | None
@@ -84,31 +88,40 @@ class Voices:
 
     def next(self, samples: int) -> NDArray[np.float32]:
         """The next waveform (rows, samples) of every row, wherever its part ends."""
+        pieces, end = [], self.position + samples
+        while self.position < end:
+            count = self.asking.turn(self.engine, self.state, self.position, end - self.position)
+            pieces.append(self._draw(count))
+            self.position += count
+        waveforms = np.stack(
+            [
+                self.codec.decode(row, float(before))
+                for row, before in zip(np.concatenate(pieces, axis=1), self.previous, strict=True)
+            ]
+        )
+        self.previous = waveforms[:, -1]
+        return waveforms
+
+    def _draw(self, samples: int) -> NDArray[np.uint16]:
+        """The next tokens (rows, samples), all asked for the same."""
         parts = [self.parts[number] for number in self.playing]
         tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
         draws = [part.draw for part in parts]
         if self.guided:
             both = [row for row in range(len(parts)) for _ in range(2)]
-            tokens = self.engine.sample(
+            return self.engine.sample(
                 self.state,
                 np.stack([tossed[row] for row in both]),
                 [draws[row] for row in both],
                 None if self.curves is None else self.curves[both],
                 guidance=[draw.guidance for draw in draws],
             )[::2]
-        elif self.sketching is not None:
+        if self.sketching is not None:
             hop = self.engine.shape.hop
             first, last = self.position // hop, (self.position + samples - 1) // hop
             frames = self.sketching.frames(first, last)
-            tokens = self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
-        else:
-            tokens = self.engine.sample(self.state, np.stack(tossed), draws, self.curves)
-        waveforms = np.stack(
-            [self.codec.decode(row, float(before)) for row, before in zip(tokens, self.previous, strict=True)]
-        )
-        self.position += samples
-        self.previous = waveforms[:, -1]
-        return waveforms
+            return self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
+        return self.engine.sample(self.state, np.stack(tossed), draws, self.curves)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
@@ -116,6 +129,7 @@ class Voices:
             return
         self.playing = [self.playing[row] for row in rows]
         self.previous = self.previous[list(rows)]
+        self.asking.keep(rows)
         if rows:
             self.state = self.state.select(
                 [2 * row + second for row in rows for second in (0, 1)] if self.guided else rows

@@ -1,0 +1,73 @@
+"""What running streams are asked for: mixtures of labels, which may change from frame to frame."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.mixtures import Mixture
+
+
+class AskedEngine(Protocol):
+    """An engine whose streams can be asked for something."""
+
+    def ask(self, state: Any, shares: NDArray[np.floating]) -> None: ...
+
+
+@dataclass
+class Asking:
+    """Asks for the mixtures of streams that advance together. What a frame is asked for holds for all of it, and is
+    what there is at its middle: a function of the frame alone."""
+
+    mixtures: Sequence[Sequence[Mixture | None]]
+    """Of each row, for each label of the vocabulary; None is "no label"."""
+    vocabulary: Mapping[str, Sequence[str]]
+    samples: int
+    """Of a frame."""
+    seconds: float
+    """That a frame lasts."""
+    pairs: bool = False
+    """After the stream of each row there is one that is asked for nothing."""
+    frame: int = -1
+    """What was asked for last; -1: nothing yet."""
+
+    def turn(self, engine: AskedEngine, state: Any, position: int, most: int) -> int:
+        """Ask for what holds from sample `position` on; returns how long it holds, at most so many samples."""
+        frame = position // self.samples
+        if self.frame < 0 or (frame != self.frame and self._changes_after(self.frame)):
+            engine.ask(state, self._shares(self._middle(frame)))
+            self.frame = frame
+        return min(most, (frame + 1) * self.samples - position) if self._changes_after(frame) else most
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        self.mixtures = [self.mixtures[row] for row in rows]
+
+    def _middle(self, frame: int) -> float:
+        return (frame + 0.5) * self.seconds
+
+    def _changes_after(self, frame: int) -> bool:
+        ends = (
+            mixture.seconds[-1] for row in self.mixtures for mixture in row if mixture and mixture.changes
+        )
+        return max(ends, default=-math.inf) > self._middle(frame)
+
+    def _shares(self, second: float) -> NDArray[np.float64]:
+        """(streams, rows of all labels)"""
+        shares = np.zeros((len(self.mixtures), sum(1 + len(values) for values in self.vocabulary.values())))
+        for row, mixtures in enumerate(self.mixtures):
+            first = 0
+            for mixture, values in zip(mixtures, self.vocabulary.values(), strict=True):
+                if mixture is None:
+                    shares[row, first] = 1.0
+                else:
+                    shares[row, first : first + 1 + len(values)] = mixture.shares(second, values)
+                first += 1 + len(values)
+        if not self.pairs:
+            return shares
+        nothing = np.zeros_like(shares)
+        nothing[:, np.cumsum([0, *(1 + len(values) for values in self.vocabulary.values())])[:-1]] = 1.0
+        return np.stack([shares, nothing], axis=1).reshape(2 * len(shares), -1)
