@@ -40,6 +40,9 @@ Moments = NDArray[np.float64]
 _SEGMENT_SECONDS = 10.0
 _PITCH_CONTEXT = 0.5  # seconds either side; the pitch tracker's memory is far shorter
 _PITCH_LEAP = 35.92  # octaves per second, as Mauch and Dixon have it
+_TUNED_SEMITONES = 0.5  # how far a recording may be from the note it is called
+_TUNED_LAG = 32  # samples, that are looked back at least
+_TUNED_FRAMES = 5  # either side, that are averaged
 _PITCH_STEP = 0.25  # semitones between candidates; the tracker's time goes with the inverse square
 
 
@@ -154,8 +157,8 @@ class CurveExtractor:
         pitch: float | None = None,
         notes: Callable[[Moments], Floats] | None = None,
     ) -> None:
-        """As `extract_curves`; `pitch` (Hz), where it is known, is taken for the whole waveform, and `notes` gives the
-        piano roll (moments, keys) at moments (seconds since the waveform's start)."""
+        """As `extract_curves`; `pitch` (Hz), where it is known, is refined within half a semitone instead of tracked;
+        `notes` gives the piano roll (moments, keys) at moments (seconds since the waveform's start)."""
         self._pitch, self._notes = pitch, notes
         if "notes" in names and notes is None:
             raise ControlError("notes cannot be measured from a recording; they are given, in a CSV")
@@ -165,8 +168,9 @@ class CurveExtractor:
         reach = 0
         if "mel" in names:
             reach = window_size(sample_rate, hop)
-        if "pitch" in names and pitch is None:
-            reach = max(reach, _pitch_window(sample_rate) + round(_PITCH_CONTEXT * sample_rate))
+        if "pitch" in names:
+            around = round(_PITCH_CONTEXT * sample_rate) if pitch is None else _TUNED_FRAMES * hop
+            reach = max(reach, _pitch_window(sample_rate) + around)
         self._margin = -(-reach // hop)  # frames
         self._segment = max(1, round(_SEGMENT_SECONDS * sample_rate / hop))  # frames
         self._have = np.zeros(self._margin * hop, np.float32)  # silence before the start
@@ -211,7 +215,7 @@ class CurveExtractor:
                 assert self._notes is not None
                 found.append(self._notes(moments))
             elif self._pitch is not None:
-                found.append(np.broadcast_to(scale_pitch(self._pitch), (frames, 2)))
+                found.append(_tuned(wave, self._margin, frames, self._rate, self._hop, self._pitch))
             else:
                 found.append(_pitch(wave, self._margin, frames, self._rate, self._hop))
         return np.concatenate(found, axis=1)
@@ -298,6 +302,41 @@ def _pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int) -> Float
     begin, end = max(first, margin), min(last, margin + frames)
     rows[begin - margin : end - margin] = scale_pitch(hertz[begin - first : end - first])
     return rows
+
+
+def _tuned(wave: Floats, margin: int, frames: int, rate: int, hop: int, hertz: float) -> Floats:
+    """Pitch around one that is known: the period after which the wave is most like itself, frame by frame, and averaged
+    over neighbours by how alike and how loud they are. A predictor that looks back a period that is a hundredth too
+    long is wrong about all but the lowest harmonics."""
+    several = max(
+        1, math.ceil(_TUNED_LAG * hertz / rate)
+    )  # periods; short ones are told apart by many of them
+    period, widest = several * rate / hertz, 2.0 ** (_TUNED_SEMITONES / 12.0)
+    lags = np.arange(max(1, math.floor(period / widest) - 1), math.ceil(period * widest) + 2)
+    size = _pitch_window(rate) // 2
+    near = _TUNED_FRAMES
+    first = (margin - near) * hop + hop // 2 - size // 2  # windows are centred on their frames
+    views = np.lib.stride_tricks.sliding_window_view(wave, size)
+    now = views[first::hop][: frames + 2 * near].astype(np.float64)
+    alike = np.zeros((len(now), len(lags)))
+    power = np.square(now).sum(axis=1)
+    for place, lag in enumerate(lags):
+        before = views[first - lag :: hop][: len(now)].astype(np.float64)
+        both = np.sqrt(power * np.square(before).sum(axis=1))
+        alike[:, place] = (now * before).sum(axis=1) / np.maximum(both, 1e-12)
+    best = 1 + np.argmax(alike[:, 1:-1], axis=1)
+    rows = np.arange(len(now))
+    left, middle, right = (alike[rows, best + side] for side in (-1, 0, 1))
+    bend = left - 2.0 * middle + right
+    shift = np.where(bend < 0.0, 0.5 * (left - right) / np.minimum(bend, -1e-12), 0.0)
+    octaves = np.log2(period / (lags[best] + np.clip(shift, -1.0, 1.0)))
+    inside = np.abs(octaves) <= _TUNED_SEMITONES / 12.0
+    weight = np.where(inside, np.maximum(middle, 0.0) ** 4 * np.sqrt(power), 0.0)
+    kernel = np.hanning(2 * near + 3)[1:-1]
+    total = np.convolve(weight, kernel, "valid")
+    mean = np.convolve(weight * np.where(inside, octaves, 0.0), kernel, "valid") / np.maximum(total, 1e-9)
+    values: Floats = scale_pitch(hertz * 2.0**mean)
+    return values
 
 
 @dataclass(frozen=True)

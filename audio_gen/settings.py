@@ -100,7 +100,7 @@ class ControlSettings(Settings):
     mel_bands: int = Field(80, ge=8, le=256)
     pitch: str = ""
     """Where names tell the note of a clip: a template such as "{note}"; filled in, a name (a4, eb2, f#3) or a MIDI
-    key. Then the pitch curve is that note from beginning to end. "": it is tracked in the recording."""
+    key. Then the pitch is looked for beside that note alone. "": it is tracked in the recording."""
 
     @field_validator("labels")
     @classmethod
