@@ -44,6 +44,23 @@ def models(as_json: AsJson = False) -> None:
         product(f"{name}: {'; '.join(words)}")
         for label, values in checkpoint.shape.labels.items():
             product(f"    --label {label}={'|'.join(values)}")
+        if how := _steered(name, checkpoint):
+            product(f"    {how}")
+
+
+def _steered(name: str, checkpoint: "Checkpoint") -> str:
+    """How to give the curves that have to be given; "" where there are none."""
+    told = checkpoint.curves if checkpoint.sketch is None else checkpoint.sketch.curves
+    if not told:
+        return ""
+    if "mel" in told:
+        return f"audio-gen vocode RECORDING --model {name}"
+    written = {
+        "pitch": "pitch=NOTE|HERTZ|FILE.csv",
+        "loudness": "loudness=DBFS|FILE.csv",
+        "notes": "notes=FILE.csv",
+    }
+    return " ".join(f"--curve {written[curve]}" for curve in told)
 
 
 def info(model: ModelName, as_json: AsJson = False) -> None:
