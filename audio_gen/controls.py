@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 from audio_gen.curves import (
     CURVES,
     CurveExtractor,
-    PlayerCurve,
     curve_channels,
     extract_curves,
-    parse_curve,
-    player_frames,
 )
 from audio_gen.errors import ControlError, DataError, RecipeError
+from audio_gen.player_curves import PlayerCurve, parse_curve, player_frames
 
 if TYPE_CHECKING:  # a player needs no recipes
     from audio_gen.settings import LabelSettings

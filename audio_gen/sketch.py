@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.codec import Codec, Tokens, Waveform
-from audio_gen.curves import curve_channels
+from audio_gen.curves import channels_of
 from audio_gen.errors import SettingError
 
 LEVELS = 64
@@ -80,6 +80,7 @@ def drawn_channels(curves: Sequence[str], channels: int) -> NDArray[np.bool_]:
     >>> drawn_channels(["mel", "pitch"], 5).tolist()
     [True, True, True, False, False]
     """
-    bands = channels - curve_channels([name for name in curves if name != "mel"], 0)
-    drawn = [np.full(curve_channels([name], bands), name in SKETCHABLE) for name in curves]
-    return np.concatenate([np.zeros(0, bool), *drawn])
+    drawn = np.zeros(channels, bool)
+    for name in curves:
+        drawn[channels_of(name, curves, channels)] = name in SKETCHABLE
+    return drawn

@@ -21,8 +21,9 @@ from audio_gen.controls import (
     player_frames,
     template_fields,
 )
-from audio_gen.curves import scale_decibels, scale_pitch, unscale_decibels, unscale_pitch
+from audio_gen.curves import scale_decibels, unscale_decibels
 from audio_gen.errors import ControlError, DataError, RecipeError
+from audio_gen.pitch import scale_pitch, unscale_pitch
 from audio_gen.settings import LabelSettings
 
 RATE = 16_000

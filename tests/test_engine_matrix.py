@@ -9,9 +9,10 @@ from networks import network_settings, random_tensors
 from reference_network import reference_logits
 
 from audio_gen import bundled, load
-from audio_gen.curves import extract_curves, scale_pitch
+from audio_gen.curves import extract_curves
 from audio_gen.engine import Engine
 from audio_gen.features import mel_bands
+from audio_gen.pitch import scale_pitch
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.parts import parts_of
 

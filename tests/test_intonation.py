@@ -14,11 +14,11 @@ from test_sketch import toml
 from toys import toy_recipe
 
 from audio_gen.checkpoint import load_checkpoint
-from audio_gen.curves import parse_note, unscale_pitch
 from audio_gen.data.prepare import prepare
 from audio_gen.data.store import Store
 from audio_gen.evaluation import intonation
 from audio_gen.evaluation.excerpts import cut
+from audio_gen.pitch import parse_note, unscale_pitch
 from audio_gen.sampler.draw import Draw
 
 RATE, HOP = 8000, 64

@@ -10,10 +10,11 @@ from test_sketch import toml
 from toys import RATE, toy_recipe
 
 from audio_gen.checkpoint import load_checkpoint
-from audio_gen.curves import CurveExtractor, extract_curves, parse_curve, player_frames
+from audio_gen.curves import CurveExtractor, extract_curves
 from audio_gen.data.store import Store
 from audio_gen.errors import ControlError
 from audio_gen.notes import CHANNELS, HELD, LOWEST, Notes, notes_beside, read_notes
+from audio_gen.player_curves import parse_curve, player_frames
 
 HOP = 32
 PIECE = Notes(((0.0, 0.5, 60, 127), (0.2, 0.2001, 64, 64), (0.3, 0.9, 67, 100), (0.4, 0.8, 60, 100)))

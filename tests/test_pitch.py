@@ -14,11 +14,13 @@ from toys import RATE, toy_recipe
 
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
-from audio_gen.curves import CurveExtractor, extract_curves, parse_curve, parse_note, unscale_pitch
+from audio_gen.curves import CurveExtractor, extract_curves
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
 from audio_gen.errors import CheckpointError, ControlError
 from audio_gen.pages.manifest import read_manifest
+from audio_gen.pitch import parse_note, unscale_pitch
+from audio_gen.player_curves import parse_curve
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import parts_of
 from audio_gen.sampler.steering import steer

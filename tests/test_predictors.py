@@ -7,8 +7,9 @@ from reference_predictors import reference_rows
 from scipy.signal import lfilter
 
 from audio_gen.codec import Codec
-from audio_gen.curves import extract_curves, scale_pitch
+from audio_gen.curves import extract_curves
 from audio_gen.engine.predictors import Predictors
+from audio_gen.pitch import scale_pitch
 from audio_gen.shape import REFIT, WINDOW, NetworkShape
 
 

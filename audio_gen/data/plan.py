@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from audio_gen.audio import find_audio
 from audio_gen.controls import FOLDER, FieldPattern, LabelRule, fill, template_fields
-from audio_gen.curves import parse_note
 from audio_gen.data.survey import KEPT
 from audio_gen.errors import ControlError, DataError, RecipeError
 from audio_gen.notes import notes_beside, read_notes
+from audio_gen.pitch import parse_note
 from audio_gen.settings import DataSettings, Recipe
 
 FILE = "file"  # the column of a labels CSV that names the recording

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from audio_gen.curves import curve_channels, scale_pitch, unscale_pitch
+from audio_gen.curves import channels_of
 from audio_gen.data.store import Store
 from audio_gen.evaluation.blocks import Block, Histogram, Section, Table, percent
 from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.evaluation.resemblance import PITCH_SECONDS, pitch
 from audio_gen.evaluation.spectra import Waveform, sounding_part
+from audio_gen.pitch import scale_pitch, unscale_pitch
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 
@@ -208,11 +209,8 @@ def told(model: Model, store: Store, excerpt: Excerpt) -> float:
     """Hertz, the median of an excerpt's pitch curve; 0 without a pitch."""
     frames = store.curves_of(excerpt.clip)
     assert frames is not None
-    names = list(store.curves)
-    bands = store.curve_channels - curve_channels([name for name in names if name != "mel"], 0)
-    column = curve_channels(names[: names.index("pitch")], bands)
     first, last = excerpt.start // store.hop, -(-(excerpt.start + excerpt.samples) // store.hop)
-    hertz = unscale_pitch(frames[first:last, column : column + 2])
+    hertz = unscale_pitch(frames[first:last, channels_of("pitch", store.curves, store.curve_channels)])
     voiced = hertz[hertz > 0.0]
     return float(np.median(voiced)) if len(voiced) else 0.0
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio_gen.curves import parse_curve, player_frames
+from audio_gen.player_curves import parse_curve, player_frames
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.voices import Curves
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter
 from audio_gen.checkpoint import Checkpoint
-from audio_gen.curves import curve_channels
+from audio_gen.curves import channels_of
 from audio_gen.data.store import Store
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
@@ -33,12 +33,12 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     settings = recipe.network
     envelope: tuple[int, ...] = ()
     if recipe.envelope and store.curves:
-        bands = store.curve_channels - curve_channels(store.curves[1:], 0)
+        bands = channels_of("mel", store.curves, store.curve_channels).stop
         envelope = (recipe.envelope, bands, store.sample_rate)
     period: tuple[int, ...] = ()
     if recipe.follows_period and "pitch" in store.curves:
-        bands = store.curve_channels - curve_channels([name for name in store.curves if name != "mel"], 0)
-        period = (curve_channels(store.curves[: store.curves.index("pitch")], bands), store.sample_rate)
+        column = channels_of("pitch", store.curves, store.curve_channels).start
+        period = (column, store.sample_rate)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
