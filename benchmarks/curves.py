@@ -15,7 +15,7 @@ def read_curve(run: Path) -> Curve:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["valid"] is not None]
     return {
-        "minutes": [round(row["seconds"] / 60.0, 3) for row in rows],
+        "minutes": [round(row["seconds"] / 60.0, 5) for row in rows],
         "samples": [row["samples"] for row in rows],
         "bits": [round(row["valid"], 4) for row in rows],
         "whole": [row["whole"] for row in rows],
