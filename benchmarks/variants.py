@@ -217,7 +217,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         study = Study.load(options.study)
-        rows = study.saved()
+        study.saved()
     except (OSError, KeyError, ValueError) as error:
         parser.error(f"{options.study}: cannot be read as a study, or its results: {error!r}")
     for given, known in ((options.only, study.variants), (options.minutes, study.minutes)):
@@ -235,8 +235,7 @@ def main() -> None:
             sys.exit(error.returncode)
         except KeyboardInterrupt:
             sys.exit(130)
-        rows = study.sort([*rows, row])
-        study.write(rows)
+        study.write(study.sort([*study.saved(), row]))  # read again: another process may train other variants
         print(f"{row['recipe']} {trial.name}: {row['valid']:.3f}", flush=True)
 
 
