@@ -3,25 +3,33 @@
 The same weights and the same tokens in three layouts, interleaved in one process:
 
     convolutions    (batch, channels, time), conv1d modules: what most implementations do
-    rows            (batch, time, channels), matrix multiplies over shifted views: the plain prototype
-    time-major      (time, batch, channels), the same with contiguous views: audio_gen.network
+    rows            (batch, time, channels), matrix multiplies over shifted views: a plain prototype
+    time-major      (time, batch, channels), the same with contiguous views
 
-each in float32 and under bfloat16 autocast, `time-major` also compiled with --compile. A step is forward,
-loss, backward, gradient clipping and AdamW. The error is the largest difference of the logits from the
-float32 time-major ones. `--plain-allocator` shows what audio_gen.training.allocator brings.
+each in float32 and under bfloat16 autocast; `time-major` also with the compiled gate, which makes it audio_gen.network,
+and through torch.compile with --compile. A step is forward, loss, backward, gradient clipping and AdamW. The error is
+the largest difference of the logits from the float32 time-major ones. The last column is the share of the
+multiply-accumulates per second that a bfloat16 matrix product of 4,096 × 512 × 512 makes between the same steps.
+`--plain-allocator` shows what audio_gen.training.allocator brings. `-o FILE` keeps the tables as a page.
 """
 
 import argparse
+import datetime
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audio_gen.engine.limits import hardware
 from audio_gen.network import Network
+from audio_gen.network import tier as tiers
+from audio_gen.presets import preset_shape
+from audio_gen.settings import PREDICTORS
 from audio_gen.shape import NetworkShape
 from audio_gen.training.allocator import keep_memory
 
@@ -30,15 +38,40 @@ SHAPES = {
         256, (20,), (64,), skip_channels=128, head_channels=128
     ),
     "three tiers: 4 of 64, 6 of 128, 7 of 256": NetworkShape(256, (4, 6, 7), (64, 128, 256), (4, 4)),
+    "preset base, which hears two predictors": preset_shape("base", predictors=PREDICTORS),
 }
 BATCH, TIME = 4, 4096
+TITLE = "# Where the time of a training step goes\n\nMade by `python -m benchmarks.training`, which says what is what."
+PRODUCT, PRODUCTS = "matrix product", 16
 Forward = Callable[[Network, Tensor], Tensor]
 
 
-def time_major(network: Network, tokens: Tensor) -> Tensor:
+def compiled_gate(network: Network, tokens: Tensor) -> Tensor:
     """audio_gen's own. Logits (batch, time, levels)."""
     logits: Tensor = network(tokens)[0]
     return logits
+
+
+def time_major(network: Network, tokens: Tensor) -> Tensor:
+    """The same, but for the gate."""
+    with plain_gate():
+        return compiled_gate(network, tokens)
+
+
+def gate(z: Tensor) -> Tensor:
+    """What PyTorch makes of it, in three passes."""
+    signal, opening = z.chunk(2, dim=-1)
+    return torch.tanh(signal) * torch.sigmoid(opening)
+
+
+@contextmanager
+def plain_gate() -> Iterator[None]:
+    """The network with PyTorch's gate."""
+    ours, tiers.gated = tiers.gated, gate
+    try:
+        yield
+    finally:
+        tiers.gated = ours
 
 
 def rows(network: Network, tokens: Tensor) -> Tensor:
@@ -62,7 +95,7 @@ def rows(network: Network, tokens: Tensor) -> Tensor:
         fast = tier.up(slow).reshape(slow.shape[0], -1, tier.faster_width)
         return F.pad(fast, (0, 0, tier.pool - 1, 0))[:, : fast.shape[1]]
 
-    last = _tiers(network, network.embedding(tokens), layer, down, up)
+    last = _tiers(network, _embedded(network, tokens), layer, down, up)
     return network.head(last)
 
 
@@ -91,9 +124,14 @@ def convolutions(network: Network, tokens: Tensor) -> Tensor:
         fast = fast.permute(0, 2, 3, 1).reshape(batch, tier.faster_width, frames * tier.pool)
         return F.pad(fast, (tier.pool - 1, 0))[:, :, : fast.shape[2]]
 
-    last = _tiers(network, network.embedding(tokens).transpose(1, 2), layer, down, up)
+    last = _tiers(network, _embedded(network, tokens).transpose(1, 2), layer, down, up)
     hidden = F.relu(linear(network.head.hidden, F.relu(last)))
     return linear(network.head.logits, hidden).transpose(1, 2)
+
+
+def _embedded(network: Network, tokens: Tensor) -> Tensor:
+    heard, _ = network.hear(tokens, network.start(len(tokens)))
+    return network.embedding(heard).sum(-2)
 
 
 def _tiers(network: Network, a: Tensor, layer, down, up) -> Tensor:  # type: ignore[no-untyped-def]
@@ -137,37 +175,32 @@ def randomised(shape: NetworkShape) -> Network:
     return network
 
 
-def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> None:
-    """Time all formulations of one shape in turn, and print a table."""
+def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> str:
+    """Time all formulations of one shape in turn; their table, in Markdown."""
     tokens = torch.randint(shape.levels, (BATCH, TIME), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     weights = randomised(shape).state_dict()
-    variants: dict[str, tuple[Forward, bool]] = {}
-    for forward in (convolutions, rows, time_major):
-        for half in (False, True):
-            variants[f"{forward.__name__.replace('_', '-')}, {'bf16' if half else 'fp32'}"] = (forward, half)
+    formulations: list[tuple[Forward, bool]] = [
+        (forward, half) for forward in (convolutions, rows, time_major) for half in (False, True)
+    ]
+    formulations.append((compiled_gate, True))
     steps: dict[str, Callable[[], None]] = {}
     errors: dict[str, float] = {}
-    reference: Tensor | None = None
-    for label, (forward, half) in reversed(variants.items()):
-        network = Network(shape)
-        network.load_state_dict(weights)
+    reference = _loaded(shape, weights)(tokens)[0].detach()
+    for forward, half in formulations:
+        label = f"{forward.__name__.replace('_', '-')}, {'bf16' if half else 'fp32'}"
+        network = _loaded(shape, weights)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-            logits = forward(network, tokens).float()
-        if forward is time_major and not half:
-            reference = logits
-        errors[label] = (logits - reference).abs().max().item() if reference is not None else float("nan")
-        if label == "time-major, bf16":
-            late = logits
+            errors[label] = (forward(network, tokens).float() - reference).abs().max().item()
         steps[label] = make_step(network, forward, tokens, half)
-        if compile_too and label == "time-major, bf16":
-            compiled = torch.compile(network)
-            steps[label + ", compiled"] = make_step(
-                network, lambda _, given, run=compiled: run(given)[0], tokens, True
-            )
-            errors[label + ", compiled"] = float("nan")
-    assert reference is not None
-    errors["time-major, bf16"] = (late - reference).abs().max().item()
+    if compile_too:
+        network = _loaded(shape, weights)
+        compiled = torch.compile(network)
+        label = "time-major, bf16, torch.compile"
+        errors[label] = float("nan")
+        steps[label] = make_step(network, lambda _, given: _of_plain_gate(compiled, given), tokens, True)
+    factors = torch.randn(4096, 512).bfloat16(), torch.randn(512, 512).bfloat16()
+    steps[PRODUCT] = lambda: [F.linear(*factors) for _ in range(PRODUCTS)] and None
     for step in steps.values():
         step()
         step()
@@ -177,12 +210,34 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> N
             began = time.perf_counter()
             step()
             times[label].append(time.perf_counter() - began)
-    base = statistics.median(times["rows, bf16"])
-    print(f"\n{name} ({sum(p.numel() for p in network.parameters()):,} parameters, batch {BATCH} × {TIME})")
-    print(f"{'formulation':32}{'samples/s':>12}{'of rows, bf16':>16}{'largest logit error':>22}")
-    for label in [*variants, *[label for label in steps if label not in variants]]:
-        median = statistics.median(times[label])
-        print(f"{label:32}{BATCH * TIME / median:12,.0f}{base / median:15.2f}×{errors[label]:22.1e}")
+    medians = {label: statistics.median(spent) for label, spent in times.items()}
+    limit = PRODUCTS * 4096 * 512 * 512 / medians.pop(PRODUCT)
+    lines = [
+        f"{name}: {sum(p.numel() for p in network.parameters()):,} parameters, {shape.macs_per_sample:,.0f} "
+        f"multiply-accumulates per sample, batch {BATCH} × {TIME:,}; a matrix product makes {limit / 1e9:,.0f} G a "
+        "second.",
+        "",
+        "| formulation | samples/s | of rows, bf16 | largest logit error | of the matrix product's rate |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for label, median in medians.items():
+        speed = BATCH * TIME / median
+        share = 3 * shape.macs_per_sample * speed / limit  # forwards once, backwards twice
+        lines.append(
+            f"| {label} | {speed:,.0f} | {medians['rows, bf16'] / median:.2f}× | {errors[label]:.1e} | {share:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def _loaded(shape: NetworkShape, weights: dict[str, Tensor]) -> Network:
+    network = Network(shape)
+    network.load_state_dict(weights)
+    return network
+
+
+def _of_plain_gate(network: Callable[[Tensor], tuple[Tensor, object]], tokens: Tensor) -> Tensor:
+    with plain_gate():
+        return network(tokens)[0]
 
 
 def main() -> None:
@@ -193,6 +248,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=9, help="steps of each formulation (default 9)")
     parser.add_argument("--compile", action="store_true", help="also torch.compile (a minute each)")
+    parser.add_argument("-o", "--output", type=Path, help="keep the tables as this page")
     parser.add_argument(
         "--plain-allocator", action="store_true", help="leave the C library's allocator as it is"
     )
@@ -201,9 +257,16 @@ def main() -> None:
     if not options.plain_allocator:
         keep_memory()
     allocator = "plain" if options.plain_allocator else "keeping memory"
-    print(f"torch {torch.__version__}, {options.threads} threads, allocator {allocator}")
+    said = [
+        f"{hardware()}, {options.threads} threads, PyTorch {torch.__version__}, allocator {allocator}, "
+        f"{datetime.date.today()}."
+    ]
+    print(said[0])
     for name, shape in SHAPES.items():
-        compare(name, shape, options.compile, options.rounds)
+        said.append(compare(name, shape, options.compile, options.rounds))
+        print(f"\n{said[-1]}", flush=True)
+    if options.output:
+        options.output.write_text("\n\n".join([TITLE, *said]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

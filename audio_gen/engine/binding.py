@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 7  # ENGINE_VERSION of engine.h
+VERSION = 8  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -68,6 +68,16 @@ class CHearing(ctypes.Structure):
         ("curves", ctypes.c_void_p),
         ("curve_frames", ctypes.c_int64),
         ("rows", ctypes.c_void_p),
+    ]
+
+
+class CGating(ctypes.Structure):
+    """struct Gating of engine.h."""
+
+    _fields_ = [
+        ("rows", ctypes.c_int64),
+        ("width", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("z", "h", "dh", "dz")),
     ]
 
 
@@ -132,6 +142,7 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.audio_gen_predictor_words.restype = size
     library.audio_gen_predictor_words.argtypes = [ctypes.POINTER(CPredictors)]
     library.audio_gen_hear.argtypes = [ctypes.POINTER(CPredictors), ctypes.POINTER(CHearing), ctypes.c_int32]
+    library.audio_gen_gate.argtypes = [ctypes.POINTER(CGating), ctypes.c_int32]
     library.audio_gen_draw.argtypes = [pointer, pointer, pointer, ctypes.c_float]
     return library
 

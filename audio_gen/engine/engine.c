@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "draw.h"
+#include "gating.h"
 #include "layers.h"
 #include "tiers.h"
 
@@ -184,4 +185,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-const Kernels ENGINE_NAME = {run, draw_token, hear_all, PER_WORD};
+const Kernels ENGINE_NAME = {run, draw_token, hear_all, gate_all, PER_WORD};

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 7, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 8, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -207,6 +207,16 @@ typedef struct {
     uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
 } Hearing;
 
+/* A gated activation over whole sequences, or its gradient; all bfloat16. */
+typedef struct {
+    int64_t rows;
+    int32_t width;      /* a multiple of 16 */
+    const uint16_t *z;  /* (rows, 2 width) */
+    uint16_t *h;        /* (rows, width): tanh(z1) sigmoid(z2) */
+    const uint16_t *dh; /* (rows, width), or null: then h is wanted, else dz */
+    uint16_t *dz;       /* (rows, 2 width) */
+} Gating;
+
 enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
 
 #if defined(_WIN32)
@@ -226,6 +236,7 @@ EXPORT size_t audio_gen_state_count(const Network *network);
 EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
 EXPORT size_t audio_gen_predictor_words(const Predictors *predictors);
 EXPORT int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa);
+EXPORT int32_t audio_gen_gate(const Gating *gating, int32_t isa);
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
 /* The same, compiled once per instruction set and precision where that makes a difference. */
@@ -233,6 +244,7 @@ typedef struct Kernels {
     int32_t (*run)(const Network *network, const Work *work);
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
     int32_t (*hear)(const Predictors *predictors, const Hearing *hearing);
+    int32_t (*gate)(const Gating *gating);
     int32_t per_word; /* channels in a word of a vector that products read */
 } Kernels;
 

@@ -291,6 +291,10 @@ int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int
     FLOAT_MODE(isas[isa].kernels[FP32]->hear(predictors, hearing));
 }
 
+int32_t audio_gen_gate(const Gating *gating, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->gate(gating));
+}
+
 int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {
     _Alignas(64) float aligned[MAX_LEVELS];
     memcpy(aligned, logits, (size_t)network->shape.levels * sizeof(float));

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from audio_gen.network.gating import gated
 from audio_gen.shape import NetworkShape
 
 
@@ -86,8 +87,7 @@ class Layer(nn.Module):
         assert z is not None
         if condition is not None and self.condition is not None:
             z = z + condition.project(self.condition)
-        signal, gate = z.chunk(2, dim=-1)
-        h = torch.tanh(signal) * torch.sigmoid(gate)
+        h = gated(z)
         skip = self.skip(h) if self.skip is not None else None
         if self.residual is not None:
             a = a + self.residual(h)

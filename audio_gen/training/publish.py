@@ -1,7 +1,5 @@
 """From a training to what people use: a checkpoint of the averaged weights with its card, and previews."""
 
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from audio_gen.audio import AudioWriter
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.curves import channels_of
 from audio_gen.data.store import Store
+from audio_gen.engine.limits import hardware
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.settings import Recipe, TrainSettings
@@ -185,15 +184,5 @@ def _usual(store: Store, label: str, values: list[str], place: int) -> dict[str,
 
 
 def _hardware(device: torch.device) -> str:
-    """Processor and the cores this training may use."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"{name}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else f"{name}, {cores} cores"
-    )
+    """Processor and the cores this training may use, and the GPU if it uses one."""
+    return f"{hardware()}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else hardware()
