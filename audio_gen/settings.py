@@ -13,7 +13,7 @@ from audio_gen.shape import MAX_ENVELOPE, MAX_ORDER, MAX_PREDICTORS, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 from audio_gen.table import STRICT
 
-PREDICTORS = (16, 32)
+PREDICTORS = (16, 32, 128)
 
 
 class Settings(BaseModel):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from audio_gen.engine import Engine
 from audio_gen.engine.pack import tensor_shapes
-from audio_gen.settings import PREDICTORS, NetworkSettings
+from audio_gen.settings import NetworkSettings
 from audio_gen.shape import NetworkShape
 
 DEFAULT = NetworkSettings()
@@ -23,10 +23,11 @@ NETWORKS = {
         tuple(DEFAULT.channels),
         tuple(DEFAULT.pool),
         head_channels=DEFAULT.head_channels,
-        predictors=PREDICTORS,
+        predictors=(16, 32),
     ),
 }
-"""Four classic shapes (one tier with skips), that of recipes/drums.toml with predictors, and a recipe's default."""
+"""Four classic shapes (one tier with skips), that of recipes/drums.toml and a recipe's default, with
+two linear predictors."""
 
 Tensors = dict[str, NDArray[np.float32]]
 

@@ -38,7 +38,7 @@ SHAPES = {
         256, (20,), (64,), skip_channels=128, head_channels=128
     ),
     "three tiers: 4 of 64, 6 of 128, 7 of 256": NetworkShape(256, (4, 6, 7), (64, 128, 256), (4, 4)),
-    "preset base, which hears two predictors": preset_shape("base", predictors=PREDICTORS),
+    "preset base, which hears three linear predictors": preset_shape("base", predictors=PREDICTORS),
 }
 BATCH, TIME = 4, 4096
 TITLE = "# Where the time of a training step goes\n\nMade by `python -m benchmarks.training`, which says what is what."

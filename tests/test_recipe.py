@@ -237,12 +237,12 @@ def test_predictors_that_drift_are_left_out_where_there_is_an_envelope() -> None
 
     mel, loudness = {"curves": ["mel", "loudness"]}, {"curves": ["loudness", "mel"]}
     for controls, network, codec, envelope, predictors in [
-        ({}, {}, {}, 0, (16, 32)),
+        ({}, {}, {}, 0, (16, 32, 128)),
         (mel, {}, {}, 16, ()),
-        (mel, {"envelope": 0}, {}, 0, (16, 32)),
+        (mel, {"envelope": 0}, {}, 0, (16, 32, 128)),
         (mel, {"envelope": 24, "predictors": [8]}, {}, 24, (8,)),
-        (mel, {}, {"pre_emphasis": 0.85}, 0, (16, 32)),
-        (loudness, {}, {}, 0, (16, 32)),
+        (mel, {}, {"pre_emphasis": 0.85}, 0, (16, 32, 128)),
+        (loudness, {}, {}, 0, (16, 32, 128)),
         ({}, {"predictors": []}, {}, 0, ()),
     ]:
         found = recipe(controls, network, codec)
