@@ -263,7 +263,11 @@ def test_one_command_gives_one_report(desk: Path, tmp_path: Path) -> None:
     assert (folder / "report.txt").read_text() == told.text
     report = json.loads((folder / "report.json").read_text(), parse_constant=lambda text: pytest.fail(text))
     assert all(report[part.replace("-", "_")] for part in PARTS)
-    assert list(report["left_out"]) == ["fidelity", "intonation"]  # the model follows no curves
+    assert list(report["left_out"]) == [
+        "fidelity",
+        "intonation",
+        "transcription",
+    ]  # the model follows no curves
     assert len(report["novelty"]["generated"]) == report["generated"]["clips"] == 12
     assert {tuple(each["labels"].items()) for each in report["novelty"]["generated"]} == {
         (("word", name),) for name in WORDS

@@ -1,6 +1,7 @@
 """Notes as a curve: the roll is what the file says, wherever it is cut; a store of notes, and a model of them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,12 +90,11 @@ def test_notes_are_not_measured() -> None:
         extract_curves(np.zeros(99), RATE, ["notes"], HOP)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pieces")
-    generator, recordings = np.random.default_rng(1), folder / "recordings"
-    recordings.mkdir()
-    for piece in range(4):
+def write_pieces(folder: Path, count: int = 4) -> None:
+    """Melodies of pure tones, their notes beside them."""
+    generator = np.random.default_rng(1)
+    folder.mkdir()
+    for piece in range(count):
         keys = generator.integers(40, 70, 6)
         notes = Notes(tuple((0.1 + 0.3 * i, 0.35 + 0.3 * i, int(key), 90) for i, key in enumerate(keys)))
         t = np.arange(2 * RATE) / RATE
@@ -102,12 +102,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             np.where((t >= start) & (t < end), 0.3 * np.sin(2 * np.pi * 440 * 2 ** ((key - 69) / 12) * t), 0)
             for start, end, key, _ in notes.values
         )
-        soundfile.write(recordings / f"piece_{piece}.wav", wave, RATE)
-        write(notes_beside(recordings / f"piece_{piece}.wav"), notes)
-    soundfile.write(recordings / "piece_9.wav", wave, RATE)  # without notes
-    controls = {"curves": ["mel", "notes"], "hop": HOP, "mel_bands": 8, "labels": {}}
+        soundfile.write(folder / f"piece_{piece}.wav", wave, RATE)
+        write(notes_beside(folder / f"piece_{piece}.wav"), notes)
+
+
+def pieces_tables(recordings: Path, curves: list[str]) -> dict[str, Any]:
+    """A recipe for them; of each the end is held out."""
+    controls = {"curves": curves, "hop": HOP, "mel_bands": 8, "labels": {}}
     data = {"pattern": "", "valid_where": {}, "split": "time", "gap_seconds": 0.1, "valid_fraction": 0.3}
-    tables = toy_recipe(recordings, controls=controls, data=data).to_dict()
+    tables: dict[str, Any] = toy_recipe(recordings, controls=controls, data=data).to_dict()
+    return tables
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pieces")
+    recordings = folder / "recordings"
+    write_pieces(recordings)
+    wave, _ = soundfile.read(recordings / "piece_3.wav")
+    soundfile.write(recordings / "piece_9.wav", wave, RATE)  # without notes
+    tables = pieces_tables(recordings, ["mel", "notes"])
     tables["sketch"] = {"channels": [16, 32], "steps": 10, "validate_every": 10, "frames": 8}
     (folder / "toy.toml").write_text(toml(tables))
     called = call("run", folder / "toy.toml", "--run", folder / "run", "--device", "cpu")

@@ -55,7 +55,7 @@ def evaluate(
         typer.Option(
             metavar="PART,...",
             help="likelihood, calibration, recognisability, distribution, novelty, long-runs, fidelity, "
-            "intonation.  "
+            "intonation, transcription.  "
             "[default: all]",
             show_default=False,
         ),

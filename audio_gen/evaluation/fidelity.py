@@ -121,7 +121,10 @@ def obstacle(model: Model, held_out: int) -> str | None:
 
 
 def chosen(
-    held_out: Sequence[tuple[Clip, int, dict[str, str]]], count: int, sample_rate: int
+    held_out: Sequence[tuple[Clip, int, dict[str, str]]],
+    count: int,
+    sample_rate: int,
+    longest_seconds: float = LONGEST_SECONDS,
 ) -> list[Excerpt]:
     """At most `count` of the held-out clips (clip, samples that sound, labels), evenly spread, each in one piece.
 
@@ -131,7 +134,7 @@ def chosen(
     >>> [each.clip.source for each in chosen(some, 3, 16_000)]
     ['0.wav', '2.wav', '4.wav']
     """
-    count, longest = min(count, len(held_out)), round(LONGEST_SECONDS * sample_rate)
+    count, longest = min(count, len(held_out)), round(longest_seconds * sample_rate)
     return [
         Excerpt(clip, 0, min(samples, longest), labels) for clip, samples, labels in evenly(held_out, count)
     ]

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from audio_gen.data.prepare import Progress
 from audio_gen.data.store import Store
-from audio_gen.evaluation import distribution, fidelity, intonation, long_runs, novelty, recognition
+from audio_gen.evaluation import (
+    distribution,
+    fidelity,
+    intonation,
+    long_runs,
+    novelty,
+    recognition,
+    transcription,
+)
 from audio_gen.evaluation.audition import sound
 from audio_gen.evaluation.blocks import Kind, Sounds
 from audio_gen.evaluation.clips import Made, make
@@ -37,6 +45,7 @@ from audio_gen.evaluation.report import (
     LONG_RUNS,
     NOVELTY,
     RECOGNISABILITY,
+    TRANSCRIPTION,
     Generated,
     Report,
 )
@@ -71,6 +80,7 @@ def judge(model: Model, data: Path, settings: Settings, progress: Progress | Non
             (LONG_RUNS, listening.judge_long_runs),
             (FIDELITY, listening.judge_fidelity),
             (INTONATION, listening.judge_intonation),
+            (TRANSCRIPTION, listening.judge_transcription),
         ):
             if part not in settings.parts:
                 continue
@@ -123,6 +133,8 @@ class _Listening:
         """Why a part does not apply, in a sentence, or None if it does."""
         if part == FIDELITY:
             return fidelity.obstacle(self._model, len(self._held_out))
+        if part == TRANSCRIPTION:
+            return transcription.obstacle(self._model, len(self._held_out))
         if part == INTONATION and (why := intonation.obstacle(self._model, self._train)):
             return why
         if gone := missing(LISTENING):
@@ -301,6 +313,15 @@ class _Listening:
             self._model, self._store, self._train, self._real, settings.clips, settings.seed, settings.draw,
             lambda done, total: self._tell(done, total, "listening to notes"),
         )  # fmt: skip
+
+    def judge_transcription(self) -> transcription.Transcription:
+        settings = self._settings
+        excerpts = fidelity.chosen(
+            self._held_out, settings.copies, self._model.sample_rate, transcription.LONGEST_SECONDS
+        )
+        return transcription.judge(
+            self._model, self._store, excerpts, settings.seed, settings.draw, self._tell
+        )
 
     def _long_curves(self) -> NDArray[np.float32] | None:
         """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that

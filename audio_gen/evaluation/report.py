@@ -13,11 +13,22 @@ from audio_gen.evaluation.long_runs import LongRuns
 from audio_gen.evaluation.novelty import Novelty
 from audio_gen.evaluation.recognition import Recognition
 from audio_gen.evaluation.score import Evaluation
+from audio_gen.evaluation.transcription import Transcription
 
 LIKELIHOOD, CALIBRATION, RECOGNISABILITY = "likelihood", "calibration", "recognisability"
 DISTRIBUTION, NOVELTY, LONG_RUNS = "distribution", "novelty", "long-runs"
-FIDELITY, INTONATION = "fidelity", "intonation"
-PARTS = (LIKELIHOOD, CALIBRATION, RECOGNISABILITY, DISTRIBUTION, NOVELTY, LONG_RUNS, FIDELITY, INTONATION)
+FIDELITY, INTONATION, TRANSCRIPTION = "fidelity", "intonation", "transcription"
+PARTS = (
+    LIKELIHOOD,
+    CALIBRATION,
+    RECOGNISABILITY,
+    DISTRIBUTION,
+    NOVELTY,
+    LONG_RUNS,
+    FIDELITY,
+    INTONATION,
+    TRANSCRIPTION,
+)
 VERSION = 1
 """Of the JSON."""
 
@@ -57,6 +68,7 @@ class Report:
     long_runs: LongRuns | None = None
     fidelity: Fidelity | None = None
     intonation: Intonation | None = None
+    transcription: Transcription | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why, for each part that was asked for and does not apply."""
 
@@ -75,7 +87,7 @@ class Report:
     def sections(self) -> list[Section]:
         """The parts there are, in their order, each for a page."""
         parts = (self.likelihood, self.calibration, self.recognisability, self.distribution, self.novelty)
-        more = (self.long_runs, self.fidelity, self.intonation)
+        more = (self.long_runs, self.fidelity, self.intonation, self.transcription)
         return [part.section() for part in (*parts, *more) if part is not None]
 
     def facts(self) -> str:
