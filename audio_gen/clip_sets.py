@@ -4,7 +4,6 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from audio_gen.sketch import GUIDANCE, TEMPERATURE
 from audio_gen.table import STRICT
 
 FILE = "{labels}-t{temperature}-{index:03}.wav"
@@ -34,12 +33,13 @@ class GenerateSettings(BaseModel):
     curves: dict[str, str | list[str]] = {}
     """Curve = what `audio-gen generate --curve` takes for it ("a2", "110", "melody.csv"), or a list. What a sketch
     draws is left out."""
-    temperature: float | list[float] = 1.0
-    top_k: int = Field(0, ge=0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    min_p: float = Field(0.0, ge=0.0, le=1.0)
-    sketch_temperature: float = Field(TEMPERATURE, ge=0.0, le=10.0)
-    guidance: float = Field(GUIDANCE, ge=0.0, le=10.0)
+    temperature: float | list[float] | None = None
+    """Left out, like the five after it: as the model's [play] says."""
+    top_k: int | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    min_p: float | None = Field(None, ge=0.0, le=1.0)
+    sketch_temperature: float | None = Field(None, ge=0.0, le=10.0)
+    guidance: float | None = Field(None, ge=0.0, le=10.0)
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str | None = None

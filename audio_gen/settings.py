@@ -284,6 +284,18 @@ class PageSettings(Settings):
     """Held-out real clips shown beside each row, through the same codec. A copy has its original beside it."""
 
 
+class PlaySettings(Settings):
+    """[play]: how the model is played where nobody says otherwise, as `audio_gen.sampler.draw.Draw` has it. Part of
+    its card."""
+
+    temperature: float | None = Field(None, ge=0.0, le=10.0)
+    top_k: int | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    min_p: float | None = Field(None, ge=0.0, le=1.0)
+    sketch_temperature: float | None = Field(None, ge=0.0, le=10.0)
+    guidance: float | None = Field(None, ge=0.0, le=10.0)
+
+
 class CardSettings(Settings):
     """[card]: what the model's card says of its origin."""
 
@@ -305,6 +317,7 @@ class Recipe(Settings):
     sketch: SketchSettings | None = None
     generate: list[GenerateSettings] = []
     page: PageSettings = PageSettings()
+    play: PlaySettings = PlaySettings()
     card: CardSettings = CardSettings()
 
     @model_validator(mode="after")
@@ -339,6 +352,9 @@ class Recipe(Settings):
             raise ValueError(
                 f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
             )
+        of_sketch = (self.play.sketch_temperature, self.play.guidance)
+        if self.sketch is None and of_sketch != (None, None):
+            raise ValueError("play.sketch_temperature and play.guidance need a [sketch]")
         names = [table.name for table in self.generate]
         if len(set(names)) < len(names):
             raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")

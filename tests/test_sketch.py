@@ -328,16 +328,6 @@ def test_a_sketch_can_be_trained_where_nothing_is_held_out(tmp_path: Path) -> No
     assert load(tmp_path / "run").sketch is not None
 
 
-def test_the_command_line_draws_like_the_library() -> None:
-    import inspect
-
-    from audio_gen.cli import evaluate, generate
-
-    for verb in (generate.generate, evaluate.evaluate):
-        usual = {name: value.default for name, value in inspect.signature(verb).parameters.items()}
-        assert {name: usual[name] for name in vars(Draw())} == vars(Draw())
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -124,7 +124,7 @@ def _copies(
     table: GenerateSettings, model: Model, store: Store | None, end_seconds: float, where: str
 ) -> _Planned:
     """Of a table of copies: original by original, at every temperature."""
-    checkpoint, draws = model.checkpoint, _draws(table, where)
+    checkpoint, draws = model.checkpoint, _draws(table, model, where)
     if store is None:
         raise DataError(
             f"{where}: copies are made of a store's recordings, and there is none; prepare it first"
@@ -144,7 +144,7 @@ def _copies(
 
 def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned:
     """Of a table without copies."""
-    draws, vocabulary = _draws(table, where), model.labels
+    draws, vocabulary = _draws(table, model, where), model.labels
     choices: dict[str, Sequence[str]] = {}
     for name, value in table.labels.items():
         every = vocabulary.get(name) if value == "*" else None
@@ -169,13 +169,17 @@ def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned
             yield stream, take, None, told
 
 
-def _draws(table: GenerateSettings, where: str) -> list[Draw]:
+def _draws(table: GenerateSettings, model: Model, where: str) -> list[Draw]:
     """One per temperature of a table. Raises RecipeError."""
     temperatures = table.temperature if isinstance(table.temperature, list) else [table.temperature]
     _refuse_empty(temperatures, "temperature", where)
     try:
-        rest = (table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance)
-        return [Draw(temperature, *rest) for temperature in temperatures]
+        return [
+            model.draw.but(
+                temperature, table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance
+            )
+            for temperature in temperatures
+        ]
     except SettingError as error:
         raise RecipeError(f"{where}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,12 +63,12 @@ def evaluate(
     ] = None,
     clips: Annotated[int, typer.Option(help="Clips to generate, of all labels in turn.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of the clips; equal seeds, equal report.")] = 0,
-    temperature: Temperature = 1.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    min_p: MinP = 0.0,
-    sketch_temperature: SketchTemperature = 0.8,
-    guidance: Guidance = 0.5,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    sketch_temperature: SketchTemperature = None,
+    guidance: Guidance = None,
     long_runs: Annotated[int, typer.Option(help="Long runs to play.")] = 3,
     long_seconds: Annotated[float, typer.Option(help="Length of each long run, seconds.")] = 60.0,
     copies: Annotated[
@@ -111,7 +112,7 @@ def evaluate(
     from audio_gen.sampler import Draw, load
 
     parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
-    draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    draw = Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
     settings = Settings(
         parts, split, max_seconds, baselines, clips, seed, draw, long_runs, long_seconds, threads,
         copies, recordings,
@@ -123,6 +124,8 @@ def evaluate(
     if output is not None:
         _check_free(output, force)
     loaded = load(model, threads=threads, precision=precision.value)
+    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    settings = replace(settings, draw=draw)
     with Live(quiet) as live:
         report = judge(loaded, data, settings, _Clock(live).show)
     say(f"{loaded.name} judged in {loaded.precision}", quiet)

@@ -85,12 +85,12 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Clips to make, all of one seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
-    temperature: Temperature = 1.0,
-    top_k: TopK = 0,
-    top_p: TopP = 1.0,
-    min_p: MinP = 0.0,
-    sketch_temperature: SketchTemperature = 0.8,
-    guidance: Guidance = 0.5,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    sketch_temperature: SketchTemperature = None,
+    guidance: Guidance = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue files that a stopped run has left.")
     ] = False,
@@ -122,7 +122,7 @@ def generate(
     from audio_gen.sampler.steering import steer
     from audio_gen.sampler.take import Take
 
-    draw = Draw(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)  # refuses what is out of range
     labels = parse_labels(label or [])
     if not seconds > 0:
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
@@ -131,6 +131,7 @@ def generate(
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
+    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
     labels = settle_labels(labels, loaded.labels)
     length = None if math.isinf(seconds) else seconds
     frames, given = steer(loaded, curve or [], length)

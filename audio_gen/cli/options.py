@@ -65,16 +65,47 @@ Precision = Annotated[
     ),
 ]
 
-Temperature = Annotated[float, typer.Option(help="0 to 10: below 1 calmer, above 1 wilder.")]
-TopK = Annotated[int, typer.Option(help="Draw from the k likeliest values only; 0: from all.")]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="0 to 10: below 1 calmer, above 1 wilder.  [default: the model's, or 1]", show_default=False
+    ),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(
+        help="Draw from the k likeliest values only; 0: from all.  [default: the model's, or 0]",
+        show_default=False,
+    ),
+]
 TopP = Annotated[
-    float, typer.Option(help="Draw from the likeliest values that hold this probability, 0 to 1.")
+    float | None,
+    typer.Option(
+        help="Draw from the likeliest values that hold this probability, 0 to 1.  [default: the model's, or 1]",
+        show_default=False,
+    ),
 ]
-MinP = Annotated[float, typer.Option(help="Drop values below this share of the likeliest one, 0 to 1.")]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        help="Drop values below this share of the likeliest one, 0 to 1.  [default: the model's, or 0]",
+        show_default=False,
+    ),
+]
 SketchTemperature = Annotated[
-    float, typer.Option(help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.")
+    float | None,
+    typer.Option(
+        help="Of the sketch, in models that have one: below 1 calmer, above 1 wilder.  [default: the model's, or 0.8]",
+        show_default=False,
+    ),
 ]
-Guidance = Annotated[float, typer.Option(help="How far a sketch is pushed towards the labels, 0 to 10.")]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        help="How far a sketch is pushed towards the labels, 0 to 10.  [default: the model's, or 0.5]",
+        show_default=False,
+    ),
+]
 
 
 def parse_labels(given: Iterable[str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ def vocode(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
-    temperature: Temperature = 1.0,
+    temperature: Temperature = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a file that a stopped run has left.")
     ] = False,
@@ -65,7 +65,7 @@ def vocode(
     from audio_gen.audio import read
     from audio_gen.features import ARRAYS, check_target, load_features, measure, save_features
     from audio_gen.mixtures import settle_labels
-    from audio_gen.sampler import Draw, load
+    from audio_gen.sampler import load
     from audio_gen.sampler.render import render
     from audio_gen.sampler.take import Take
 
@@ -86,7 +86,7 @@ def vocode(
         check_target(save, force)
     digest = blake2b(curves.tobytes(), digest_size=8).hexdigest()
     take = Take(
-        loaded.name, loaded.checkpoint.hash, seconds, labels, seed, 0, Draw(temperature),
+        loaded.name, loaded.checkpoint.hash, seconds, labels, seed, 0, loaded.draw.but(temperature),
         dict.fromkeys(loaded.checkpoint.curves, f"{source.name} {digest}"), loaded.arithmetic,
     )  # fmt: skip
     began, made = time.perf_counter(), 0

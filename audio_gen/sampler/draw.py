@@ -1,6 +1,6 @@
 """One draw: logits and a coin to a token. The slow and obvious form, which judges the compiled one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,30 @@ class Draw:
             raise SettingError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0.0 <= self.min_p <= 1.0:
             raise SettingError(f"min_p must be from 0 to 1, got {self.min_p:g}")
+
+    def but(
+        self,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        sketch_temperature: float | None = None,
+        guidance: float | None = None,
+    ) -> "Draw":
+        """The same but for what is given. Raises SettingError.
+
+        >>> Draw(temperature=0.9).but(top_k=40)
+        Draw(temperature=0.9, top_k=40, top_p=1.0, min_p=0.0, sketch_temperature=0.8, guidance=0.5)
+        """
+        given = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+            "min_p": min_p,
+            "sketch_temperature": sketch_temperature,
+            "guidance": guidance,
+        }
+        return replace(self, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def draw_token(logits: NDArray[np.floating], coin: float, draw: Draw) -> int:

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
-from audio_gen.errors import ControlError, SettingError
+from audio_gen.errors import CheckpointError, ControlError, SettingError
 from audio_gen.mixtures import label_mixtures
 from audio_gen.sampler.asking import Asking
+from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
@@ -45,6 +46,8 @@ class Model:
         """
         self.checkpoint = checkpoint
         self.name = str(checkpoint.card.get("name", "model"))
+        self.draw = _draw_of(checkpoint)
+        """How it is played where nobody says otherwise: as its card has it."""
         self.sketch: Model | None = None
         """What draws the curves where none are given. Little work, so always in full."""
         if checkpoint.sketch is not None:
@@ -123,12 +126,12 @@ class Model:
         labels: Labels | None = None,
         seed: int = 0,
         stream: int = 0,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        sketch_temperature: float = TEMPERATURE,
-        guidance: float = GUIDANCE,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        sketch_temperature: float | None = None,
+        guidance: float | None = None,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Waveform: ...
@@ -146,7 +149,7 @@ class Model:
 
         Takes the settings of `streams`. A clip of a list is the clip made alone.
         """
-        parts = parts_of(self.sample_rate, seconds, **settings)
+        parts = parts_of(self.sample_rate, seconds, **settings, draw=self.draw)
         if any(math.isinf(part.samples) for part in parts):
             raise SettingError("seconds must be finite, got inf; use stream() for endless audio")
         chunks = self._play(parts, curves, chunk_seconds)
@@ -160,12 +163,12 @@ class Model:
         labels: Labels | None = None,
         seed: int = 0,
         stream: int = 0,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        sketch_temperature: float = TEMPERATURE,
-        guidance: float = GUIDANCE,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        sketch_temperature: float | None = None,
+        guidance: float | None = None,
         curves: Curves | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[Waveform]:
@@ -174,12 +177,13 @@ class Model:
         `labels` name what to play ({"drum": "kick"}; what is left out is left open), or what to mix: in shares,
         {"drum": {"kick": 0.7, "snare": 0.3}}, and by the second, {"texture": [(0, "rain"), (20, "waves")]}, from one
         to the next in straight lines; texts as `parse_mixture` reads them do, too. Equal `seed`, `stream` and
-        settings are equal audio, however it is chunked. See `Draw` for the settings of the draw.
+        settings are equal audio, however it is chunked. See `Draw` for the settings of the draw; those left out are the
+        model's own (`draw`).
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
         parts = parts_of(
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
-            sketch_temperature, guidance,
+            sketch_temperature, guidance, draw=self.draw,
         )  # fmt: skip
         return (chunk[0] for chunk in self._play(parts, curves, chunk_seconds))
 
@@ -190,12 +194,12 @@ class Model:
         labels: Each[Labels] | None = None,
         seed: Each[int] = 0,
         stream: Each[int] = 0,
-        temperature: Each[float] = 1.0,
-        top_k: Each[int] = 0,
-        top_p: Each[float] = 1.0,
-        min_p: Each[float] = 0.0,
-        sketch_temperature: Each[float] = TEMPERATURE,
-        guidance: Each[float] = GUIDANCE,
+        temperature: Each[float | None] = None,
+        top_k: Each[int | None] = None,
+        top_p: Each[float | None] = None,
+        min_p: Each[float | None] = None,
+        sketch_temperature: Each[float | None] = None,
+        guidance: Each[float | None] = None,
         curves: Each[Curves] | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[list[Waveform]]:
@@ -207,7 +211,7 @@ class Model:
         """
         parts = parts_of(
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
-            sketch_temperature, guidance,
+            sketch_temperature, guidance, draw=self.draw,
         )  # fmt: skip
         return self._play(parts, curves, chunk_seconds)
 
@@ -379,3 +383,13 @@ def token_bits(logits: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDA
     normaliser = top[..., 0] + np.log(np.exp(exact - top).sum(-1))
     chosen = np.take_along_axis(exact, tokens.astype(np.int64)[..., None], -1)[..., 0]
     return np.asarray((normaliser - chosen) / math.log(2.0))
+
+
+def _draw_of(checkpoint: Checkpoint) -> Draw:
+    play = checkpoint.card.get("play", {})
+    try:
+        return Draw().but(**play)
+    except (TypeError, SettingError) as error:
+        raise CheckpointError(
+            f"{checkpoint.card.get('name', 'model')}: its card says how to play it, but: {error}"
+        ) from None

@@ -11,7 +11,6 @@ from audio_gen.errors import SettingError
 from audio_gen.mixtures import Label
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
-from audio_gen.sketch import GUIDANCE, TEMPERATURE
 
 Value = TypeVar("Value")
 Each: TypeAlias = Value | Sequence[Value]
@@ -50,14 +49,18 @@ def parts_of(
     labels: Each[Labels] | None = None,
     seed: Each[int] = 0,
     stream: Each[int] = 0,
-    temperature: Each[float] = 1.0,
-    top_k: Each[int] = 0,
-    top_p: Each[float] = 1.0,
-    min_p: Each[float] = 0.0,
-    sketch_temperature: Each[float] = TEMPERATURE,
-    guidance: Each[float] = GUIDANCE,
+    temperature: Each[float | None] = None,
+    top_k: Each[int | None] = None,
+    top_p: Each[float | None] = None,
+    min_p: Each[float | None] = None,
+    sketch_temperature: Each[float | None] = None,
+    guidance: Each[float | None] = None,
+    *,
+    draw: Draw = Draw(),  # noqa: B008 - frozen
 ) -> list[Part]:
     """One part per clip. Raises SettingError for settings out of range and lists of different lengths.
+
+    Settings of the draw that are None are those of `draw`.
 
     Without seeds or streams of their own, clip i plays stream `stream + i`.
 
@@ -80,8 +83,8 @@ def parts_of(
         given["stream"] = [given["stream"] + number for number in range(count)]
     rows = zip(*(value if is_list(value) else [value] * count for value in given.values()), strict=True)
     return [
-        Part(labels, int(seed), int(stream), Draw(*draw), samples_of(seconds, sample_rate))
-        for seconds, labels, seed, stream, *draw in rows
+        Part(labels, int(seed), int(stream), draw.but(*given), samples_of(seconds, sample_rate))
+        for seconds, labels, seed, stream, *given in rows
     ]
 
 

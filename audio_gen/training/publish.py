@@ -73,6 +73,7 @@ def checkpoint_of(
     card = {
         "name": recipe.name,
         **recipe.card.model_dump(),
+        "play": recipe.play.model_dump(exclude_none=True),
         "parameters": sum(tensor.size for tensor in tensors.values()) + (sketch.parameters if sketch else 0),
         "baselines": {baseline.name: round(baseline.bits_per_sample, 4) for baseline in baselines},
         "seed": recipe.train.seed,
