@@ -221,7 +221,10 @@ class TrainSettings(Settings):
     """Augmentation: half of the walks are heard with reversed polarity, which sounds the same."""
     input_noise: float = Field(0.0, ge=0.0, le=32.0)
     """Largest standard deviation, in tokens, of the noise added to what the network hears, never to what it
-    learns to predict; each walk draws its own from 0 to this. Teaches a stream to recover from its own slips."""
+    learns to predict; each walk draws its own from `least_noise` to this. Teaches a stream to recover from its own
+    slips."""
+    least_noise: float = Field(0.0, ge=0.0, le=32.0)
+    """The smallest. As large as `input_noise` where the past shall never be trusted, but what is told."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
     validate_every: int = Field(500, ge=1)
@@ -235,6 +238,7 @@ class TrainSettings(Settings):
     def _some_end(self) -> Self:
         if self.steps is None and self.minutes is None:
             raise ValueError("needs steps or minutes (or both)")
+        _check_noise(self.least_noise, self.input_noise)
         return self
 
 
@@ -261,9 +265,11 @@ class SketchSettings(Settings):
     ema: float = Field(0.995, ge=0.0, lt=1.0)
     label_dropout: float = Field(0.15, gt=0.0, le=1.0)
     """How often each label is hidden: guidance needs to know what is drawn where nothing is asked for."""
-    input_noise: float = Field(6.0, ge=0.0, le=16.0)
+    input_noise: float = Field(6.0, ge=0.0, le=32.0)
     """As in [train], in steps of 1.5 dB. What a sketch hears is its own, slips and all. On spoken digits noise made
     the likelihood worse and the sketches right far more often."""
+    least_noise: float = Field(0.0, ge=0.0, le=32.0)
+    """As in [train]."""
     validate_every: int = Field(400, ge=1)
 
     @model_validator(mode="after")
@@ -272,7 +278,13 @@ class SketchSettings(Settings):
             raise ValueError("layers and channels have two entries each: within a frame, and over the frames")
         if self.steps is None and self.minutes is None:
             raise ValueError("needs steps or minutes (or both)")
+        _check_noise(self.least_noise, self.input_noise)
         return self
+
+
+def _check_noise(least: float, most: float) -> None:
+    if least > most:
+        raise ValueError(f"least_noise must not be above input_noise, got {least:g} and {most:g}")
 
 
 class PageSettings(Settings):

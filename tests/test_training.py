@@ -750,6 +750,17 @@ def test_noise_disturbs_what_is_heard_and_nothing_else() -> None:
     assert disturbed.inputs.min() >= 0 and disturbed.inputs.max() < 65_536
 
 
+def test_noise_may_be_as_strong_on_every_walk() -> None:
+    clean = readers([500] * 4, crop=50)
+    noisy = readers([500] * 4, crop=50, input_noise=8.0, least_noise=8.0)
+    for _ in range(10):
+        plain, disturbed = clean.next(), noisy.next()
+        difference = (disturbed.inputs - plain.inputs)[plain.real.all(1)]
+        assert np.all(np.abs(difference.std(1) - 8.0) < 4.0)
+    with pytest.raises(ValueError, match="least_noise must not be above input_noise, got 3 and 2"):
+        TrainSettings(steps=1, input_noise=2.0, least_noise=3.0)
+
+
 def test_augmented_walks_differ_from_the_clip_by_polarity_and_gain_alone(tmp_path: Path) -> None:
     write_tones(tmp_path / "in")
     store = toy_store(toy_recipe(tmp_path / "in"), tmp_path / "store")

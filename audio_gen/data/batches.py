@@ -160,7 +160,8 @@ class Readers:
         key = np.array([self._settings.seed, row], np.uint64)
         counter = np.array([0, reader.taken, 1, reader.position], np.uint64)  # none of `_coins`
         generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        strength = self._settings.input_noise * self._coins(row, reader)[3]
+        least, most = self._settings.least_noise, self._settings.input_noise
+        strength = least + (most - least) * self._coins(row, reader)[3]
         noise = np.rint(generator.normal(0.0, strength, len(clean))).astype(np.int64)
         noisy[:] = np.clip(clean + noise, 0, self._store.codec.levels - 1)
 
