@@ -225,6 +225,8 @@ class TrainSettings(Settings):
     slips."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """The smallest. As large as `input_noise` where the past shall never be trusted, but what is told."""
+    deaf: bool = False
+    """The network hears which moment it is and what it is told, and nothing of what came before."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = Field(0, ge=0, lt=2**63)
     validate_every: int = Field(500, ge=1)
@@ -270,6 +272,9 @@ class SketchSettings(Settings):
     the likelihood worse and the sketches right far more often."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """As in [train]."""
+    deaf: bool = False
+    """It does not hear what it has drawn, so every value is drawn from what is told alone: for curves that are as good
+    as decided by that, such as the spectrum of notes. A sketch that hears itself follows itself sooner than notes."""
     validate_every: int = Field(400, ge=1)
 
     @model_validator(mode="after")

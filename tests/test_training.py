@@ -761,6 +761,23 @@ def test_noise_may_be_as_strong_on_every_walk() -> None:
         TrainSettings(steps=1, input_noise=2.0, least_noise=3.0)
 
 
+def test_a_deaf_network_hears_nothing_and_learns_all_the_same(
+    tones: Path, store: Store, tmp_path: Path
+) -> None:
+    recipe = toy_recipe(tones, network={"predictors": []}, deaf=True, steps=40)
+    training, reports = learn(recipe, store, tmp_path)
+    network = training.state.network
+    rows = network.embedding.weight
+    assert torch.equal(rows, rows[:1].expand_as(rows))
+    generator = torch.Generator().manual_seed(0)
+    some, others = (torch.randint(256, (2, 50), generator=generator) for _ in range(2))
+    assert torch.equal(network(some)[0], network(others)[0])
+    bits = [report.valid for report in reports if report.valid is not None]
+    assert bits[-1] < bits[0] < 8.5
+    published = load_checkpoint(tmp_path / "model.safetensors").tensors["embedding.weight"]
+    assert np.ptp(published, axis=0).max() == 0.0
+
+
 def test_augmented_walks_differ_from_the_clip_by_polarity_and_gain_alone(tmp_path: Path) -> None:
     write_tones(tmp_path / "in")
     store = toy_store(toy_recipe(tmp_path / "in"), tmp_path / "store")

@@ -37,7 +37,7 @@ from audio_gen.training import state as saved
 from audio_gen.training.metrics import Metrics, writing
 from audio_gen.training.optimisers import make_optimisers
 from audio_gen.training.state import Progress, TrainingState
-from audio_gen.training.step import learning_rate, take_step
+from audio_gen.training.step import deafen, learning_rate, take_step
 from audio_gen.training.validation import choose_clips, validate
 
 PATIENCE = 20
@@ -104,6 +104,8 @@ class Training:
         if begin_from is not None:
             _check_same(network.shape, begin_from)
             publish.load_into(network, begin_from)
+        if self.settings.deaf:
+            deafen(network)
         self.state = TrainingState(
             network,
             make_optimisers(network, self.settings),

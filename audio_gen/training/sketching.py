@@ -33,6 +33,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
         label_dropout=asked.label_dropout,
         input_noise=asked.input_noise,
         least_noise=asked.least_noise,
+        deaf=asked.deaf,
         precision=recipe.train.precision,
         seed=recipe.train.seed,
         validate_every=asked.validate_every,

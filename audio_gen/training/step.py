@@ -82,6 +82,17 @@ def average(state: TrainingState, decay: float) -> None:
     torch._foreach_lerp_(state.average, list(state.network.parameters()), 1.0 - decay)
 
 
+def deafen(network: Network) -> None:
+    """Whatever it hears is the same to it, now and after any step: its rows of the embedding are one vector, and so is
+    their gradient. The network stays like any other to those who play it."""
+    table = network.embedding.weight
+    with torch.no_grad():
+        table.copy_(table.mean(0, keepdim=True).expand_as(table).contiguous())
+    table.register_hook(  # type: ignore[no-untyped-call]
+        lambda gradient: gradient.sum(0, keepdim=True).expand_as(gradient).contiguous()
+    )
+
+
 def learning_rate(settings: TrainSettings, progress: float) -> float:
     """Rate at `progress` in [0, 1] of the run: linear warm-up, plateau, linear fall to 0."""
     if progress < settings.warmup:
