@@ -31,7 +31,7 @@ from audio_gen.recipe import build_recipe
 from audio_gen.sampler import Draw, load
 from audio_gen.sampler.coins import coins
 from audio_gen.sampler.model import Model
-from audio_gen.sampler.parts import parts_of
+from audio_gen.sampler.parts import Part, parts_of
 from audio_gen.shape import NetworkShape
 from audio_gen.sketch import LEVELS, STEP, CurveCodec
 
@@ -249,6 +249,28 @@ def toml(tables: dict[str, Any], name: str = "") -> str:
     lines += [f"{key} = {json.dumps(value)}" for key, value in here.items() if value != []]
     below = {key: value for key, value in tables.items() if isinstance(value, dict)}
     return "\n".join([*lines, *(toml(value, f"{name}.{key}".strip(".")) for key, value in below.items())])
+
+
+def test_a_deaf_sketch_draws_every_frame_from_what_is_told(tmp_path: Path) -> None:
+    write_tones(tmp_path / "recordings")
+    (tmp_path / "toy.toml").write_text(
+        toml(sketched(tmp_path / "recordings", deaf=True, input_noise=0.0, label_dropout=0.01))
+    )
+    command = ("train", tmp_path / "toy.toml", "--run", tmp_path / "run", "--threads", "1", "--device", "cpu")
+    called = call(*command)
+    assert called.code == 0, called.errors
+    model = load(tmp_path / "run")
+    assert model.sketch is not None
+    heard = model.sketch.checkpoint.tensors["embedding.weight"]
+    assert np.ptp(heard, axis=0).max() == 0.0
+    tone = model.labels["tone"][0]
+    drawn = []
+    for seed in (0, 1):
+        draw = Draw(sketch_temperature=0.0, guidance=0.0)
+        sketching = model.start([Part({"tone": tone}, seed, draw=draw)]).sketching
+        assert sketching is not None
+        drawn.append(sketching.frames(0, 40)[0])
+    assert np.array_equal(*drawn)
 
 
 def test_what_a_sketch_learns_from_are_the_curves(trained: Path) -> None:
