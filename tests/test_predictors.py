@@ -195,3 +195,13 @@ def test_a_tone_is_expected_as_it_comes():
     off = np.abs(expected[1000:-1] - tokens[1001:].astype(int))
     held = np.abs(tokens[1000:-1].astype(int) - tokens[1001:].astype(int))
     assert np.median(off) <= 1 < 4 <= np.median(held)
+
+
+@pytest.mark.parametrize("streams", [1, 3, 8])
+def test_threads_change_nothing(streams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audio_gen.engine.predictors.SHARE", 50)
+    predictors = Predictors(shape_of((8, 32)))
+    tokens = np.random.default_rng(streams).integers(0, 256, (streams, 300))
+    alone, shared = predictors.start(streams), predictors.start(streams)
+    one, several = predictors.hear(alone, 7, tokens), predictors.hear(shared, 7, tokens, threads=4)
+    assert np.array_equal(one, several) and np.array_equal(alone, shared)

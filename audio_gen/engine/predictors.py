@@ -5,6 +5,8 @@ The predictors are written once, in C (predictor.h), for the engine and for trai
 
 import ctypes
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +19,8 @@ from audio_gen.shape import MAX_PREDICTORS, POINTS, NetworkShape
 
 BELL = 40.0
 """Hertz."""
+SHARE = 2048
+"""Tokens that are worth a thread of their own."""
 
 Memory = NDArray[np.int32]
 """(streams, words): all that the predictors of each stream remember; zeros are silence."""
@@ -70,12 +74,13 @@ class Predictors:
         position: int,
         tokens: NDArray[np.integer],
         curves: NDArray[np.floating] | None = None,
+        threads: int = 1,
     ) -> NDArray[np.uint16]:
         """Rows of the embedding to add up, uint16 (streams, time, codes), after each of `tokens` (streams, time).
 
         `memory` (streams, words) is updated. `position`: that of the sample which follows the first token. `curves`
         (streams, frames, curve channels), of the whole stream, are needed where a predictor follows them. The caller
-        has checked the range of the tokens.
+        has checked the range of the tokens. `threads` share the streams, if there is enough to do.
         """
         given = np.ascontiguousarray(tokens, np.uint16)
         streams, steps = given.shape
@@ -85,18 +90,32 @@ class Predictors:
         if self._follow:
             assert curves is not None and curves.shape[0] == streams and curves.shape[1] > 0
             frames = np.ascontiguousarray(curves, np.float32)
-        hearing = CHearing(
-            position=position,
-            steps=steps,
-            streams=streams,
-            state=memory.ctypes.data,
-            tokens=given.ctypes.data,
-            curves=None if frames is None else frames.ctypes.data,
-            curve_frames=0 if frames is None else frames.shape[1],
-            rows=rows.ctypes.data,
-        )
-        self._library.audio_gen_hear(ctypes.byref(self._settings), ctypes.byref(hearing), self._isa)
+        shares = max(1, min(threads, streams, given.size // SHARE))
+
+        def hear(share: int) -> None:
+            some = slice(streams * share // shares, streams * (share + 1) // shares)
+            hearing = CHearing(
+                position=position,
+                steps=steps,
+                streams=some.stop - some.start,
+                state=memory[some].ctypes.data,
+                tokens=given[some].ctypes.data,
+                curves=None if frames is None else frames[some].ctypes.data,
+                curve_frames=0 if frames is None else frames.shape[1],
+                rows=rows[some].ctypes.data,
+            )
+            self._library.audio_gen_hear(ctypes.byref(self._settings), ctypes.byref(hearing), self._isa)
+
+        if shares == 1:
+            hear(0)
+        else:
+            list(_pool().map(hear, range(shares)))
         return rows
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="hear")
 
 
 def token_amplitudes(levels: int) -> NDArray[np.int32]:

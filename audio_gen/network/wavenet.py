@@ -179,7 +179,9 @@ class Network(nn.Module):
             if curves is None:
                 curves = torch.zeros(len(tokens), 1, self.shape.curve_channels)
             frames = curves.float().cpu().numpy()
-        rows = self._predictors.hear(memory, state.position, tokens.cpu().numpy(), frames)
+        rows = self._predictors.hear(
+            memory, state.position, tokens.cpu().numpy(), frames, threads=torch.get_num_threads()
+        )
         return (
             torch.from_numpy(rows.astype(np.int64)).to(tokens.device),
             torch.from_numpy(memory).to(tokens.device),
