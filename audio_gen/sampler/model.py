@@ -386,6 +386,7 @@ def token_bits(logits: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDA
 
 
 def _draw_of(checkpoint: Checkpoint) -> Draw:
+    """What its card says of playing it. Raises CheckpointError."""
     play = checkpoint.card.get("play", {})
     try:
         return Draw().but(**play)
