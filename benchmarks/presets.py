@@ -25,7 +25,7 @@ from audio_gen.settings import PREDICTORS
 from audio_gen.shape import NetworkShape
 from benchmarks.results import update_table
 from benchmarks.speed import RATE
-from benchmarks.variants import Study
+from benchmarks.variants import Study, made_on
 
 HERE = Path(__file__).parent
 SAVED = HERE / "presets.json"
@@ -147,7 +147,7 @@ def _bits(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for minutes in study.minutes:
         bits = [row["valid"] for row in rows if row["budget_minutes"] == minutes]
         cells.append(f"{statistics.fmean(bits):.3f}" if bits else UNTRAINED)
-    where = dict.fromkeys(f"{row['hardware']}, {row['threads']} threads, {row['date']}" for row in rows)
+    where = dict.fromkeys(made_on(row) for row in rows)
     return [*cells, "; ".join(where) or "–"]
 
 

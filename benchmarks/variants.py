@@ -29,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,10 +171,15 @@ def train(trial: Trial, data: Path, run: Path) -> Row:
     }
 
 
+def made_on(row: Mapping[str, Any]) -> str:
+    """Where and when it was trained."""
+    return f"{row['hardware']}, {row['threads']} thread{'s' if row['threads'] != 1 else ''}, {row['date']}"
+
+
 def table(study: Study, rows: list[Row]) -> str:
     """Markdown: one line per recipe, minutes and variant, means over seeds; the spread is from the lowest to the
     highest. Below it the curves, if there are any."""
-    where = ", ".join(sorted({f"{row['hardware']}, {row['threads']} threads, {row['date']}" for row in rows}))
+    where = ", ".join(sorted({made_on(row) for row in rows}))
     lines = [
         f"{where}; {', '.join(study.budget)}.",
         "",

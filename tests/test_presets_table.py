@@ -107,7 +107,7 @@ def test_speeds_and_trainings_are_shown(presets: Any, tmp_path: Path, options: l
     assert page.startswith("# Title\n") and page.endswith("\nThe end.\n")
     assert "Speeds: A processor, 1 core, avx2, 2026-01-02." in page and "/study.svg)" in page
     found = cells(tmp_path / "page.md")
-    trained = "A, 1 cores, 1 threads, 2026-01-01; A, 1 cores, 1 threads, 2026-01-02"
+    trained = "A, 1 cores, 1 thread, 2026-01-01; A, 1 cores, 1 thread, 2026-01-02"
     assert found["tiny"][3:] == ["2.0", "4.0", "10.5", "3.500", "not trained yet", trained]
     assert found["other"][3:] == [*["not measured yet"] * 3, *["not trained yet"] * 2, "–"]
 
