@@ -26,7 +26,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """An SVG of all rows that have a `curve`: a line of panels per recipe, a colour per variant.
 
     Lines are scores on a part of the held-out audio, dots those on the whole of it, which may be somewhat easier or
-    harder. The same rows give the same bytes. Raises OSError.
+    harder. The first tenth of a training may leave the panel at the top, or the rest would all be one line. The same
+    rows give the same bytes. Raises OSError.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -37,9 +38,13 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         figure = Figure(figsize=(9, 3.6 * len(recipes)), layout="constrained")
         panels = figure.subplots(len(recipes), 2, squeeze=False, sharey="row")
         for recipe, pair in zip(recipes, panels, strict=True):
-            for row in (row for row in rows if row["recipe"] == recipe and row.get("curve")):
+            drawn = [row for row in rows if row["recipe"] == recipe and row.get("curve")]
+            for row in drawn:
                 for axes, over in zip(pair, ("minutes", "samples"), strict=True):
                     _draw(axes, row["curve"], over, f"C{variants.index(row['variant'])}", row["variant"])
+            if settled := [bits for row in drawn for bits in _settled(row["curve"])]:
+                margin = 0.05 * (max(settled) - min(settled)) or 0.1
+                pair[0].set_ylim(min(settled) - margin, max(settled) + margin)
             pair[0].set(xlabel="minutes of training", ylabel="bits per sample", title=recipe, xscale="log")
             pair[0].xaxis.set_major_formatter("{x:g}")
             pair[1].set(xlabel="samples learned from", xscale="log")
@@ -47,6 +52,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             if labels:
                 pair[0].legend(labels.values(), labels.keys())
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _settled(curve: Curve) -> list[float]:
+    """Scores behind the first tenth of a training."""
+    pairs = zip(curve["minutes"], curve["bits"], strict=True)
+    return [bits for minutes, bits in pairs if minutes >= 0.1 * curve["minutes"][-1]]
 
 
 def _draw(axes: Any, curve: Curve, over: str, colour: str, name: str) -> None:
