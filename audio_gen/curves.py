@@ -4,7 +4,8 @@ Frame f describes samples [f * hop, (f + 1) * hop); what lies beyond either end 
 The network wants values around 1 and gets them by fixed, invertible scales:
 
     loudness  1 channel   decibels / 40 + 1, decibels = dBFS of the frame's RMS, not below -80: from -1 to 1
-    pitch     2 channels  1 where there is a pitch, else 0; octaves above 440 Hz (log2), 0 where there is none
+    pitch     3 channels  1 where there is a pitch, else 0; octaves above 440 Hz (log2), 0 where there is none; where
+                          in its period the wave is when the frame begins, from 0 to 1
     notes     88 channels a key of a piano each, from 0 (silent) to 1 (struck as hard as can be): see `audio_gen.notes`
     mel       mel_bands   decibels / 40 + 1 of the power in each band, a sine of amplitude 1 being about 0 dB
 """
@@ -18,7 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.errors import ControlError
 from audio_gen.notes import CHANNELS as KEYS
-from audio_gen.pitch import CONTEXT_SECONDS, NEIGHBOURS, pitch_window, refine_pitch, track_pitch
+from audio_gen.pitch import CHANNELS as PITCHES
+from audio_gen.pitch import (
+    CONTEXT_SECONDS,
+    NEIGHBOURS,
+    hold_phase,
+    measure_phase,
+    pitch_window,
+    refine_pitch,
+    track_pitch,
+)
 
 CURVES = ("loudness", "pitch", "mel", "notes")
 FLOOR = -80.0
@@ -33,7 +43,7 @@ def curve_channels(names: Sequence[str], mel_bands: int) -> int:
     """Channels that these curves take together. Raises ControlError for an unknown name.
 
     >>> curve_channels(["loudness", "pitch"], 80)
-    3
+    4
     """
     return sum(_channels(name, mel_bands) for name in names)
 
@@ -42,7 +52,7 @@ def channels_of(name: str, names: Sequence[str], channels: int) -> slice:
     """Where the curve `name` is among the `channels` of all `names`.
 
     >>> channels_of("pitch", ["mel", "pitch", "loudness"], 8)
-    slice(5, 7, None)
+    slice(4, 7, None)
     """
     bands = channels - curve_channels([other for other in names if other != "mel"], 0)
     first = curve_channels(names[: names.index(name)], bands)
@@ -52,7 +62,7 @@ def channels_of(name: str, names: Sequence[str], channels: int) -> slice:
 def _channels(name: str, mel_bands: int) -> int:
     if name not in CURVES:
         raise ControlError(f"unknown curve {name!r}; known: {', '.join(CURVES)}")
-    return {"loudness": 1, "pitch": 2, "mel": mel_bands, "notes": KEYS}[name]
+    return {"loudness": 1, "pitch": PITCHES, "mel": mel_bands, "notes": KEYS}[name]
 
 
 def scale_decibels(decibels: ArrayLike) -> Floats:
@@ -69,6 +79,20 @@ def soften(values: Floats, decibels: float) -> Floats:
     """Curves of decibels, as they are when the sound is softer by so many; the floor stays."""
     softer: Floats = np.maximum(values - np.float32(decibels / 40.0), np.float32(FLOOR / 40.0 + 1.0))
     return softer
+
+
+def hold_curves(frames: Floats, start: int, stop: int, names: Sequence[str], hop_seconds: float) -> Floats:
+    """Frames `start` to `stop` of `frames` (frames, channels), the last of which is held beyond their end; of a pitch
+    that is held, the periods go on."""
+    there = frames[start:stop]
+    ages = np.arange(max(start, len(frames)), stop) - (len(frames) - 1)
+    if not len(ages):
+        return there
+    held = np.repeat(frames[-1:], len(ages), axis=0)
+    if "pitch" in names:
+        place = channels_of("pitch", names, frames.shape[1])
+        held[:, place] = hold_phase(frames[-1, place], ages, hop_seconds)
+    return np.concatenate([there, held])
 
 
 def extract_curves(
@@ -155,11 +179,14 @@ class CurveExtractor:
             elif name == "notes":
                 assert self._notes is not None
                 found.append(self._notes(moments))
-            elif self._pitch is not None:
-                found.append(refine_pitch(wave, self._margin, frames, self._rate, self._hop, self._pitch))
             else:
-                found.append(track_pitch(wave, self._margin, frames, self._rate, self._hop))
+                found.append(self._measure_pitch(wave, frames))
         return np.concatenate(found, axis=1)
+
+    def _measure_pitch(self, wave: Floats, frames: int) -> Floats:
+        place = (wave, self._margin, frames, self._rate, self._hop)
+        values = track_pitch(*place) if self._pitch is None else refine_pitch(*place, self._pitch)
+        return np.concatenate([values, measure_phase(*place, values)], axis=1)
 
 
 def _loudness(wave: Floats, hop: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Pitch: notes by name, the two values a network follows; and of recordings, tracked or refined beside a note."""
+"""Pitch: notes by name, the three values a network follows; and of recordings, tracked or refined beside a note."""
 
 import math
 import re
@@ -13,6 +13,9 @@ REFERENCE_PITCH = 440.0
 PITCH_RANGE = (25.0, 2100.0)
 """Hz, that a pitch is looked for in and may be asked for in."""
 
+CHANNELS = 3
+"""Whether there is a pitch; its octaves above 440 Hz; the phase at the frame's first sample, in periods."""
+
 Floats = NDArray[np.float32]
 CONTEXT_SECONDS = 0.5  # seconds either side; the pitch tracker's memory is far shorter
 NEIGHBOURS = 5  # either side, that are averaged
@@ -23,7 +26,7 @@ _LEAST_LAG = 32  # samples, that are looked back at least
 
 
 def scale_pitch(hertz: ArrayLike) -> Floats:
-    """Network's two values (..., 2) of a pitch in Hz; 0 or NaN is no pitch.
+    """Network's first two values (..., 2) of a pitch in Hz; 0 or NaN is no pitch.
 
     >>> scale_pitch([880.0, 0.0]).tolist()
     [[1.0, 1.0], [0.0, 0.0]]
@@ -35,9 +38,28 @@ def scale_pitch(hertz: ArrayLike) -> Floats:
 
 
 def unscale_pitch(values: ArrayLike) -> Floats:
-    """Hz of a network's two values (..., 2); 0 where there is no pitch."""
-    voiced, octaves = np.moveaxis(np.asarray(values, np.float64), -1, 0)
+    """Hz of a network's values (..., 2 or more); 0 where there is no pitch."""
+    voiced, octaves = np.moveaxis(np.asarray(values, np.float64)[..., :2], -1, 0)
     return np.where(voiced > 0.5, REFERENCE_PITCH * 2.0**octaves, 0.0).astype(np.float32)
+
+
+def run_phase(values: Floats, hop_seconds: float) -> Floats:
+    """Network's three values (frames, 3) of a pitch that has the first two (frames, 2), its period beginning with the
+    first frame, and going on in the next frame where the one before ended.
+
+    >>> run_phase(scale_pitch([110.0, 110.0, 0.0, 55.0]), 0.016)[:, 2].round(2).tolist()
+    [0.0, 0.76, 0.52, 0.52]
+    """
+    turns = np.cumsum(unscale_pitch(values).astype(np.float64) * hop_seconds)
+    began = np.concatenate([np.zeros(1), turns[:-1]]) % 1.0
+    return np.concatenate([values[:, :2], began[: len(values), None].astype(np.float32)], axis=1)
+
+
+def hold_phase(values: Floats, ages: NDArray[np.integer], hop_seconds: float) -> Floats:
+    """The network's `values` (3,) of a frame, as they are so many frames later, (ages, 3), its periods going on."""
+    held = np.repeat(values[None], len(ages), axis=0)
+    held[:, 2] = (float(values[2]) + float(unscale_pitch(values)) * hop_seconds * ages) % 1.0
+    return held
 
 
 _NOTE = re.compile(r"\s*([a-gA-G])([b#s]?)(-?\d)\s*")
@@ -143,3 +165,19 @@ def refine_pitch(wave: Floats, margin: int, frames: int, rate: int, hop: int, he
     mean = np.convolve(weight * np.where(inside, octaves, 0.0), kernel, "valid") / np.maximum(total, 1e-9)
     values: Floats = scale_pitch(hertz * 2.0**mean)
     return values
+
+
+def measure_phase(wave: Floats, margin: int, frames: int, rate: int, hop: int, values: Floats) -> Floats:
+    """Phase (frames, 1) of the fundamental where frames begin, of the pitch `values` (frames, 2 or more): in periods,
+    from 0 to 1, a crest being 0; 0 where there is no pitch. Through a window of several of the lowest periods."""
+    size = pitch_window(rate)
+    window = np.hanning(size + 1)[:-1]
+    age = np.arange(size) - size // 2
+    views = np.lib.stride_tricks.sliding_window_view(wave, size)
+    hertz = unscale_pitch(values).astype(np.float64)
+    phase = np.zeros((frames, 1), np.float32)
+    for frame in np.flatnonzero(hertz):
+        turns = np.exp(-2j * np.pi * (hertz[frame] / rate) * age)
+        heard = views[(margin + frame) * hop - size // 2] * window @ turns
+        phase[frame] = np.angle(heard) / (2.0 * np.pi) % 1.0
+    return phase

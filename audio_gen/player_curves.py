@@ -14,7 +14,7 @@ from audio_gen.curves import FLOOR, Floats, Moments, curve_channels, scale_decib
 from audio_gen.errors import ControlError
 from audio_gen.moments import read_moments
 from audio_gen.notes import Notes, read_notes
-from audio_gen.pitch import PITCH_RANGE, is_note, parse_note, scale_pitch
+from audio_gen.pitch import PITCH_RANGE, is_note, parse_note, run_phase, scale_pitch
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PlayerCurve:
         return blake2b(repr((self.seconds, self.values)).encode(), digest_size=8).hexdigest()
 
     def frames(self, seconds: Moments) -> Floats:
-        """Network's values (moments, channels) at these moments (moments,)."""
+        """Network's values (moments, channels) at these moments (moments,); of a pitch without its phase."""
         if self.name == "loudness":
             return scale_decibels(np.interp(seconds, self.seconds, self.values))[:, None]
         points = scale_pitch(self.values)
@@ -110,7 +110,7 @@ def player_frames(
     for name in given:
         if name not in names:
             raise ControlError(f"this model has no curve {name!r}; it knows: {known}")
-    frames = np.arange(first, first + count, dtype=np.float64)
+    frames = np.arange(first + count, dtype=np.float64)
     seconds: Moments = (frames + 0.5) * (hop / sample_rate)
     rows = [np.zeros((count, 0), np.float32)]
     for name in names:
@@ -121,5 +121,6 @@ def player_frames(
         if name not in given:
             number = "" if name == "notes" else f"{name}=NUMBER or "
             raise ControlError(f"this model needs the curve {name!r}; give {number}{name}=FILE.csv")
-        rows.append(given[name].frames(seconds))
+        values = given[name].frames(seconds)
+        rows.append((run_phase(values, hop / sample_rate) if name == "pitch" else values)[first:])
     return np.concatenate(rows, axis=1)

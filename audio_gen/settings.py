@@ -62,6 +62,10 @@ class DataSettings(Settings):
     sample. The tails of one-shots are mostly the room's noise, which no model can predict and nobody wants."""
     end_seconds: float = Field(0.0, ge=0.0, le=10.0)
     """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
+    dither: float | None = Field(None, ge=-90.0, le=-20.0)
+    """Decibels (RMS, of full scale) of noise that is laid under all that is learned, silence included. Left out: none.
+    Where silence is exact, nothing in it says that it may ever end, and a model may never leave it; -66 is hardly
+    heard."""
 
     @field_validator("pattern", "gain", "group")
     @classmethod
@@ -143,6 +147,8 @@ class NetworkSettings(Settings):
     period: bool = True
     """Where pitch is among the curves and the codec has no pre-emphasis: one more predictor, which looks back one
     period of that pitch. It keeps what is played in tune."""
+    phase: bool = True
+    """And of each sample it is said where in that period it lies, for what was heard may lose its rhythm."""
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,8 @@ POINTS = 257
 LOWEST_PITCH = 25
 """Hz; LOWEST and TAPS as in engine.h."""
 TAPS = 8
+PHASES = 64
+"""Parts of a period."""
 MAX_ENVELOPE = 64
 """Largest order of a predictor made from a curve."""
 
@@ -53,8 +55,9 @@ class NetworkShape:
     curves are mel, which come first; and the sample rate (Hz) that places them. Empty: none."""
 
     period: tuple[int, ...] = ()
-    """Of one more, which looks back one period of the pitch: the first of the two curves that say the pitch, and the
-    sample rate (Hz). Empty: none."""
+    """Of one more, which looks back one period of the pitch: the first of the three curves that say the pitch, the
+    sample rate (Hz), and into how many parts a period is cut to say in which of them a sample lies: PHASES, or 0,
+    where that is not said. Empty: none."""
 
     def __post_init__(self) -> None:
         tiers = len(self.layers)
@@ -117,20 +120,25 @@ class NetworkShape:
     def _period_is_possible(self) -> bool:
         if not self.period:
             return True
-        if len(self.period) != 2 or any(not isinstance(size, int) for size in self.period):
+        if len(self.period) != 3 or any(not isinstance(size, int) for size in self.period):
             return False
-        column, rate = self.period
-        return 0 <= column <= self.curve_channels - 2 and 1 <= rate <= 1 << 20
+        column, rate, phases = self.period
+        return 0 <= column <= self.curve_channels - 3 and 1 <= rate <= 1 << 20 and phases in (0, PHASES)
 
     @property
     def pitch_column(self) -> int:
-        """The first of the two curves of pitch; 0 where no predictor looks back a period."""
+        """The first of the three curves of pitch; 0 where no predictor looks back a period."""
         return self.period[0] if self.period else 0
 
     @property
     def period_rate(self) -> int:
         """Sample rate (Hz) of the predictor that looks back a period; 0 without one."""
         return self.period[1] if self.period else 0
+
+    @property
+    def phases(self) -> int:
+        """Parts of a period that are told apart; 0 where none are."""
+        return self.period[2] if self.period else 0
 
     @property
     def predictors_follow(self) -> bool:
@@ -154,13 +162,15 @@ class NetworkShape:
     @property
     def input_codes(self) -> int:
         """Rows of the embedding that are added up for each sample: of its token, of what each predictor expects
-        next, and of how far that predictor was off of late."""
-        return 1 + 2 * self.predictor_count
+        next, and of how far that predictor was off of late; and of the phase, where it is told."""
+        return 1 + 2 * self.predictor_count + bool(self.phases)
 
     @property
     def input_rows(self) -> int:
-        """Rows of the embedding: a block for the tokens, and two per predictor."""
-        return self.levels + self.predictor_count * (self.levels + SPREADS)
+        """Rows of the embedding: a block for the tokens, two per predictor, and one for no phase and each phase."""
+        return (
+            self.levels + self.predictor_count * (self.levels + SPREADS) + (self.phases and 1 + self.phases)
+        )
 
     @property
     def head_inputs(self) -> int:

@@ -65,6 +65,16 @@ def told_curves(curves: Sequence[str]) -> list[str]:
     return [name for name in curves if name not in SKETCHABLE]
 
 
+def told_frames(frames: NDArray[np.float32], curves: Sequence[str]) -> NDArray[np.float32]:
+    """What a sketch follows of the curves that it is told, (..., frames, channels): it draws no waves, and so it does
+    not hear at which phase of a pitch they are."""
+    if "pitch" not in curves:
+        return frames
+    heard = frames.copy()
+    heard[..., channels_of("pitch", curves, frames.shape[-1]).stop - 1] = 0.0
+    return heard
+
+
 def can_sketch(curves: Sequence[str]) -> bool:
     """Whether there is anything to draw among curves of these names.
 

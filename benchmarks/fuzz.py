@@ -22,7 +22,7 @@ from audio_gen.engine.build import build, find_compiler
 from audio_gen.engine.pack import PRECISIONS, scale_shapes, tensor_shapes
 from audio_gen.errors import EngineError
 from audio_gen.sampler.draw import Draw
-from audio_gen.shape import NetworkShape
+from audio_gen.shape import PHASES, NetworkShape
 
 CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 LIBRARY = "AUDIO_GEN_FUZZ_LIBRARY"
@@ -39,7 +39,8 @@ def random_shape(random: np.random.Generator) -> NetworkShape:
     curves = int(random.choice([0, random.integers(1, 9)]))
     predictors = tuple(8 * order for order in many(1, 16, int(random.integers(0, 5))))
     envelope = (8 * int(random.integers(1, 9)), curves, 8000) if curves > 1 and random.random() < 0.5 else ()
-    period = (int(random.integers(0, curves - 1)), 8000) if curves > 1 and random.random() < 0.5 else ()
+    pitched = curves > 2 and random.random() < 0.5
+    period = (int(random.integers(0, curves - 2)), 8000, int(random.choice([0, PHASES]))) if pitched else ()
     # Predictors know the amplitudes of a waveform's tokens alone; other networks may have any number of levels.
     levels = int(
         random.choice([256, 512, 1024] if predictors or envelope or period else [32, 64, 256, 512, 1024])

@@ -28,9 +28,10 @@ NETWORKS = {
         [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=5, hop=48, envelope=[16, 4, 4000],
     ),
     "period": network_settings(
-        [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=6, hop=48, envelope=[8, 4, 1000],
-        period=[4, 1000],
+        [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=7, hop=48, envelope=[8, 4, 1000],
+        period=[4, 1000, 0],
     ),
+    "phase": network_settings([2, 3], [20, 36], [3], curve_channels=4, hop=48, period=[1, 1000, 64]),
     "predictor-1024": network_settings([3], [24], levels=1024, skip_channels=16, predictors=[16]),
     "four-tiers": network_settings([1, 1, 2, 2], [8, 12, 16, 20], [2, 4, 3], curve_channels=1, hop=24),
 }  # fmt: skip

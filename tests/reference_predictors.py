@@ -34,14 +34,29 @@ def reference_rows(
         filters.append((shape.envelope[0], [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
     if shape.period:
         assert curves is not None
-        column, rate = shape.period
+        column, rate, phases = shape.period
         each = [_comb(rate, *map(float, frame[column : column + 2])) for frame in curves]
         filters.append((len(each[0]), [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
     for place, (order, given) in enumerate(filters):
         expected, spreads = _predictor(amplitudes, order, x, given)
         first = shape.levels + place * (shape.levels + SPREADS)
         columns += [first + expected, first + shape.levels + spreads]
+    if shape.period and phases:
+        assert curves is not None
+        codes = [_phase(rate, phases, t, shape.hop, curves[:, column : column + 3]) for t in range(len(x))]
+        columns.append(shape.input_rows - 1 - phases + np.array(codes))
     return np.stack(columns, axis=1)
+
+
+def _phase(rate: int, phases: int, t: int, hop: int, pitch: NDArray) -> int:
+    """In which part of its period sample t is, from 1 on; 0 without a pitch."""
+    frame = min(t // hop, len(pitch) - 1)
+    voiced, octaves, begins = map(float, pitch[frame])
+    if voiced <= 0.5:
+        return 0
+    period = max(2.0, min(rate // LOWEST_PITCH, rate * (1.0 / 440.0) * 2.0**-octaves))
+    turns = min(1.0, max(0.0, begins)) + (t - frame * hop) * (1.0 / period)
+    return 1 + int(turns % 1.0 * phases)
 
 
 def _predictor(

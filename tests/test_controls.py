@@ -156,7 +156,7 @@ def test_curves_of_any_length_and_hop(samples: int, hop: int) -> None:
     wave = np.zeros(samples, np.float32)
     wave[samples // 3 :: 1000] = 1.0
     curves = extract_curves(wave, RATE, ["pitch", "mel", "loudness"], hop, 8)
-    assert curves.shape == (-(-samples // hop), 11)
+    assert curves.shape == (-(-samples // hop), 12)
     assert np.isfinite(curves).all() and (np.abs(curves) < 4).all()
 
 
@@ -168,7 +168,7 @@ def test_scales_invert() -> None:
 
 
 def test_channels_add_up_and_unknown_curves_are_named() -> None:
-    assert curve_channels(["pitch", "mel", "loudness"], 80) == 83
+    assert curve_channels(["pitch", "mel", "loudness"], 80) == 84
     assert extract_curves(sine(100.0), RATE, ["mel", "loudness"], 256, 9).shape[1] == 10
     with pytest.raises(ControlError, match="loudness, pitch, mel"):
         curve_channels(["volume"], 80)
@@ -180,7 +180,7 @@ def test_player_curves_join_points_and_hold_the_ends(tmp_path: Path) -> None:
     texts = [f"pitch={tmp_path / 'glide.csv'}", f"loudness = {tmp_path / 'fade.csv'}"]
     curves = [parse_curve(text) for text in texts]
     rows = player_frames(curves, ["loudness", "pitch"], 100, 10, 0, 40)  # frames of 0.1 s
-    assert rows.shape == (40, 3)
+    assert rows.shape == (40, 4)
     decibels = unscale_decibels(rows[:, 0])
     np.testing.assert_allclose(decibels[[0, 9, 14, 39]], [-60, -60, -42, -20], atol=1e-4)
     pitch = unscale_pitch(rows[:, 1:])

@@ -9,11 +9,11 @@ from networks import network_settings, random_tensors
 from reference_network import reference_logits
 
 from audio_gen import bundled, load
+from audio_gen.coins import coins
 from audio_gen.curves import extract_curves
 from audio_gen.engine import Engine
 from audio_gen.features import mel_bands
-from audio_gen.pitch import scale_pitch
-from audio_gen.sampler.coins import coins
+from audio_gen.pitch import run_phase, scale_pitch
 from audio_gen.sampler.parts import parts_of
 
 TIERS = [([5], [24], []), ([3, 3], [16, 36], [2]), ([2, 2, 2], [12, 16, 40], [2, 3])]
@@ -72,7 +72,7 @@ def followed(model, frames):
         asked = parts_of(
             model.sample_rate, 10.0, {label: values[0] for label, values in model.labels.items()}
         )
-        told = scale_pitch(np.full(1, 110.0)) if model.told == ["pitch"] else None
+        told = run_phase(scale_pitch([110.0]), 0.016) if model.told == ["pitch"] else None
         curves = model.start(asked, told).sketching.frames(0, frames - 1).copy()
         curves[:, frames // 2 :] = curves[:, : frames - frames // 2]
         return curves

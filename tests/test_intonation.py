@@ -20,6 +20,7 @@ from audio_gen.evaluation import intonation
 from audio_gen.evaluation.excerpts import cut
 from audio_gen.pitch import parse_note, unscale_pitch
 from audio_gen.sampler.draw import Draw
+from audio_gen.shape import PHASES
 
 RATE, HOP = 8000, 64
 NOTES = ["e2", "a2", "d3", "g3", "a3"]
@@ -124,7 +125,7 @@ def test_one_command_judges_a_model_of_notes(recordings: Path, tmp_path: Path) -
     run = tmp_path / "run"
     trained = call("run", tmp_path / "toy.toml", "--run", run, "--device", "cpu", "-q")
     assert trained.code == 0, trained.errors
-    assert load_checkpoint(run / "model.safetensors").shape.period == (0, RATE)
+    assert load_checkpoint(run / "model.safetensors").shape.period == (0, RATE, PHASES)
     command = ("evaluate", run, run, "--only", "intonation", "--clips", 8, "-q")
     told = call(*command, "-o", tmp_path / "report")
     assert told.code == 0, told.errors

@@ -25,7 +25,7 @@ SHAPES = {
         256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=3, hop=8, envelope=(8, 3, 8000)
     ),
     "period": NetworkShape(
-        256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=3, hop=8, period=(1, 400)
+        256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=4, hop=8, period=(1, 400, 64)
     ),
 }
 

@@ -14,17 +14,17 @@ from toys import RATE, toy_recipe
 
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
-from audio_gen.curves import CurveExtractor, extract_curves
+from audio_gen.curves import CurveExtractor, extract_curves, hold_curves
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
 from audio_gen.errors import CheckpointError, ControlError
 from audio_gen.pages.manifest import read_manifest
-from audio_gen.pitch import parse_note, unscale_pitch
-from audio_gen.player_curves import parse_curve
+from audio_gen.pitch import parse_note, run_phase, scale_pitch, unscale_pitch
+from audio_gen.player_curves import parse_curve, player_frames
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import parts_of
 from audio_gen.sampler.steering import steer
-from audio_gen.shape import LOWEST_PITCH, NetworkShape
+from audio_gen.shape import LOWEST_PITCH, PHASES, NetworkShape
 from audio_gen.sketch import LEVELS, CurveCodec
 
 BANDS, HOP = 8, 32
@@ -59,12 +59,12 @@ def test_a_melody_may_be_written_in_notes(tmp_path: Path) -> None:
 def random_checkpoint() -> Checkpoint:
     """A model that follows mel and pitch, and a sketch that draws the mel for a pitch; all weights are random."""
     of_sketch = NetworkShape.from_dict(
-        network_settings([2, 3], [16, 16], [BANDS], levels=LEVELS, labels=LABELS, curve_channels=2, hop=BANDS)
+        network_settings([2, 3], [16, 16], [BANDS], levels=LEVELS, labels=LABELS, curve_channels=3, hop=BANDS)
     )
     shape = NetworkShape.from_dict(
         network_settings(
-            [3, 3], [16, 16], [4], labels=LABELS, curve_channels=BANDS + 2, hop=HOP, envelope=[8, BANDS, RATE],
-            period=[BANDS, RATE],
+            [3, 3], [16, 16], [4], labels=LABELS, curve_channels=BANDS + 3, hop=HOP, envelope=[8, BANDS, RATE],
+            period=[BANDS, RATE, PHASES],
         )
     )  # fmt: skip
     strokes, tensors = random_tensors(of_sketch, 2), random_tensors(shape, 3)
@@ -79,9 +79,8 @@ def model() -> Model:
 
 @pytest.fixture(scope="module")
 def told() -> np.ndarray:
-    """(12, 2): some frames of one pitch, then of another."""
-    held = [parse_curve(text).frames(np.zeros(count)) for text, count in (("pitch=a2", 9), ("pitch=900", 3))]
-    return np.concatenate(held).astype(np.float32)
+    """(12, 3): some frames of one pitch, then of another."""
+    return run_phase(scale_pitch([110.0] * 9 + [900.0] * 3), HOP / RATE)
 
 
 def test_chunks_company_and_engines_change_nothing(model: Model, told: np.ndarray) -> None:
@@ -102,15 +101,15 @@ def test_the_sketch_follows_the_pitch_and_both_reach_the_samples(model: Model, t
         return voices.sketching.frames(0, 35)[0]
 
     found, other = frames(told), frames(told[::-1].copy())
-    assert found.shape == (36, BANDS + 2)
-    assert np.array_equal(found[:12, BANDS:], told) and (found[12:, BANDS:] == told[-1]).all()
+    assert found.shape == (36, BANDS + 3)
+    assert np.array_equal(found[:, BANDS:], hold_curves(told, 0, 36, ["pitch"], HOP / RATE))
     assert not np.array_equal(found[:, :BANDS], other[:, :BANDS])
     drawn = model.generate(0.5, labels={"tone": "low"}, seed=3, curves=told)
     assert np.array_equal(model.generate(0.5, labels={"tone": "low"}, seed=3, curves=found), drawn)
 
 
 def test_what_has_to_be_given_is_asked_for(model: Model) -> None:
-    assert model.told == ["pitch"] and model.drawn.tolist() == [True] * BANDS + [False] * 2
+    assert model.told == ["pitch"] and model.drawn.tolist() == [True] * BANDS + [False] * 3
     with pytest.raises(ControlError, match="pitch"):
         model.generate(0.1)
     with pytest.raises(ControlError, match="needs the curve 'pitch'"):
@@ -173,7 +172,7 @@ def test_the_curve_is_the_note_of_the_name(trained: Path) -> None:
         for clip, sketch in zip(store.clips(split), sketches.clips(split), strict=True):
             frames, told = store.curves_of(clip), sketches.curves_of(sketch)
             assert frames is not None and told is not None
-            assert np.array_equal(frames[:, BANDS:], told)
+            assert np.array_equal(frames[:, BANDS : BANDS + 2], told[:, :2]) and not told[:, 2].any()
             assert unscale_pitch(told) == pytest.approx(
                 NOTES[clip.source[6:8]], rel=4e-3
             )  # of 3 samples a period
@@ -182,7 +181,7 @@ def test_the_curve_is_the_note_of_the_name(trained: Path) -> None:
 
 def test_a_model_of_notes_plays_any_pitch(trained: Path, tmp_path: Path) -> None:
     model = trained / "model.safetensors"
-    assert load_checkpoint(model).shape.period == (BANDS, RATE)
+    assert load_checkpoint(model).shape.period == (BANDS, RATE, PHASES)
     for pitch in ("a4", "555.5"):
         out = tmp_path / f"{pitch}.wav"
         called = call("generate", model, "--curve", f"pitch={pitch}", "--seconds", "0.1", "-o", out)
@@ -232,6 +231,28 @@ def test_how_far_a_recording_is_from_its_note_is_found(note: str, cents: float) 
     assert np.abs(off[6:-6]).max() < 3.0
     whole = CurveExtractor(rate, ["pitch"], hop, pitch=parse_note(note))
     assert np.array_equal(np.concatenate([*whole.push(wave), whole.finish()]), found)
+
+
+@pytest.mark.parametrize("hertz", [41.3, 110.7, 523.0])
+def test_the_phase_is_that_of_the_fundamental(hertz: float) -> None:
+    """Though overtones be stronger and there be noise."""
+    rate, hop = 16_000, 256
+    t = np.arange(11 * rate) / rate  # of two segments
+    turns = hertz * t + 0.3
+    wave = 0.1 * np.cos(2 * np.pi * turns) + 0.5 * np.cos(2 * np.pi * (2 * turns + 0.2))
+    wave = (wave + 0.01 * np.random.default_rng(0).standard_normal(len(t))).astype(np.float32)
+    extractor = CurveExtractor(rate, ["pitch"], hop, pitch=hertz)
+    found = np.concatenate([*extractor.push(wave), extractor.finish()])[:, 2]
+    off = (found - turns[::hop] + 0.5) % 1.0 - 0.5
+    assert np.abs(off[8:-8]).max() < 0.02
+
+
+def test_a_pitch_that_is_held_goes_on_where_it_was() -> None:
+    long = player_frames([parse_curve("pitch=98.7")], ["pitch"], RATE, HOP, 0, 100)
+    held = hold_curves(long[:7], 0, 100, ["pitch"], HOP / RATE)
+    assert np.abs((held - long + 0.5) % 1.0 - 0.5).max() < 1e-5
+    assert np.array_equal(hold_curves(long[:7], 5, 60, ["pitch"], HOP / RATE), held[5:60])
+    assert np.array_equal(player_frames([parse_curve("pitch=98.7")], ["pitch"], RATE, HOP, 5, 9), long[5:14])
 
 
 def test_noise_has_the_pitch_of_its_note() -> None:

@@ -9,8 +9,8 @@ from scipy.signal import lfilter
 from audio_gen.codec import Codec
 from audio_gen.curves import extract_curves
 from audio_gen.engine.predictors import Predictors
-from audio_gen.pitch import scale_pitch
-from audio_gen.shape import REFIT, WINDOW, NetworkShape
+from audio_gen.pitch import run_phase, scale_pitch
+from audio_gen.shape import PHASES, REFIT, WINDOW, NetworkShape
 
 
 def shape_of(orders=(8, 16, 32, 128), levels=256) -> NetworkShape:
@@ -109,7 +109,7 @@ def test_the_envelope_equals_the_reference_everywhere(predictors):
 
 
 def melody(frames: int, channels: int, column: int, seed: int = 5) -> np.ndarray:
-    """(1, frames, channels): two curves of pitch, from below to above what is heard, some frames without."""
+    """(1, frames, channels): the curves of pitch, from below to above what is heard, some frames without."""
     generator = np.random.default_rng(seed)
     curves = generator.standard_normal((1, frames, channels)).astype(np.float32)
     curves[0, :, column] = generator.random(frames) < 0.8
@@ -117,18 +117,19 @@ def melody(frames: int, channels: int, column: int, seed: int = 5) -> np.ndarray
     return curves
 
 
-@pytest.mark.parametrize(("predictors", "envelope"), [((), ()), ((8,), (16, 20, 8000))])
-def test_the_period_equals_the_reference_everywhere(predictors, envelope):
+@pytest.mark.parametrize(("predictors", "envelope", "phases"), [((), (), 0), ((8,), (16, 20, 8000), PHASES)])
+def test_the_period_equals_the_reference_everywhere(predictors, envelope, phases):
     column = 20 if envelope else 1
     shape = NetworkShape(
-        256, (1,), (8,), predictors=predictors, curve_channels=column + 2, hop=96,
-        envelope=envelope, period=(column, 8000),
+        256, (1,), (8,), predictors=predictors, curve_channels=column + 3, hop=96,
+        envelope=envelope, period=(column, 8000, phases),
     )  # fmt: skip
-    tokens, curves = music(256, 3000), melody(30, column + 2, column)
+    tokens, curves = music(256, 3000), melody(28, column + 3, column)  # the last frame is held
     if envelope:
-        curves[..., :20] = vowels(30, 20)
+        curves[..., :20] = vowels(28, 20)
     expected = reference_rows(shape, tokens, curves[0])
-    assert len(np.unique(expected[:, -2])) > 50
+    assert len(np.unique(expected[:, -2 - bool(phases)])) > 50
+    assert not phases or len(np.unique(expected[-4 * 96 :, -1])) > 10
     for isa in ISAS:
         for chunk in (1, 77, 3000):
             predictors_here = Predictors(shape, isa)
@@ -139,8 +140,8 @@ def test_the_period_equals_the_reference_everywhere(predictors, envelope):
 
 
 def test_a_period_forgets_as_the_formula_says():
-    shape = NetworkShape(256, (1,), (8,), curve_channels=2, hop=64, period=(0, 8000))
-    predictors, tokens, curves = Predictors(shape), music(256, 2400), np.array([[[1.0, -5.0]]])
+    shape = NetworkShape(256, (1,), (8,), curve_channels=3, hop=64, period=(0, 8000, PHASES))
+    predictors, tokens, curves = Predictors(shape), music(256, 2400), np.array([[[1.0, -5.0, 0.3]]])
     field = 8000 // 25 + 4 + REFIT - 1
     assert shape.receptive_field == 2 + field
     whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0]
@@ -157,8 +158,8 @@ def test_a_wave_of_the_pitch_told_is_expected_whatever_its_shape(hertz):
     overtones = range(1, 1 + int(rate / 4 / hertz))
     wave = sum(np.sin(2 * np.pi * hertz * k / rate * t + k * k) / k for k in overtones)
     wave *= 0.8 / np.abs(wave).max()
-    shape = NetworkShape(256, (1,), (8,), curve_channels=2, hop=64, period=(0, rate))
-    curves, codec = scale_pitch([[hertz]]), Codec()
+    shape = NetworkShape(256, (1,), (8,), curve_channels=3, hop=64, period=(0, rate, 0))
+    curves, codec = run_phase(scale_pitch([hertz]), 64 / rate)[None], Codec()
     tokens = np.concatenate([[codec.silence], codec.encode(wave)[:-1]])
     expected = codec.decode(
         Predictors(shape).hear(Predictors(shape).start(1), 0, tokens[None], curves)[0, :, 1] - 256

@@ -641,3 +641,25 @@ def test_a_lead_cuts_what_precedes_the_sound_and_nothing_else(tmp_path: Path) ->
     assert [len(tokens) for tokens in kept[0.001].values()] == [908, 900, 1000 - 100 + 8]
     assert np.array_equal(kept[0.001]["late.wav"], kept[None]["late.wav"][692:])
     assert all(np.array_equal(kept[10.0][name], kept[None][name]) for name in kept[None])
+
+
+def test_dither_lies_under_all_that_is_learned(tmp_path: Path) -> None:
+    """Silence included, and the same at the same place of a recording however it is split."""
+    source, report = tmp_path / "in", Report()
+    write(source / "a.wav", 0.5, 0.5)
+
+    def learned(name: str, **data: Any) -> list[np.ndarray]:
+        nonlocal report
+        report = prepare(recipe(source, end_seconds=0.25, gap_seconds=0.0, **data), tmp_path / name)
+        store = Store(tmp_path / name)
+        clips = [clip for split in ("train", "valid") for clip in store.clips(split)]
+        return [store.codec.decode(store.tokens(clip)).astype(np.float64) for clip in clips]
+
+    (plain,), (noisy,) = (learned("store", valid_fraction=0.0, dither=dither) for dither in (None, -50.0))
+    assert not report.reused and not plain[-2000:].any()
+    noise = noisy[-2000:]
+    assert 20.0 * np.log10(noise.std()) == pytest.approx(-50.0, abs=0.5) and abs(noise.mean()) < 3e-4
+    assert np.abs(np.correlate(noise, noise, "full")[: len(noise) - 1]).max() < 0.1 * noise @ noise
+    assert np.abs(noisy - plain).max() > np.abs(noise).max() / 4
+    first, last = learned("split", split="time", valid_fraction=0.3, dither=-50.0)
+    assert np.array_equal(np.concatenate([first, last]), noisy)

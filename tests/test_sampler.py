@@ -17,9 +17,9 @@ from networks import network_settings, random_tensors
 
 from audio_gen.checkpoint import Checkpoint, save_checkpoint
 from audio_gen.codec import Codec
+from audio_gen.coins import coins
 from audio_gen.errors import AudioGenError, CheckpointError, ControlError, OutputError, SettingError
 from audio_gen.sampler import Draw, Model, bundled, load
-from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import draw_token
 from audio_gen.sampler.model import token_bits
 from audio_gen.sampler.parts import Part
@@ -32,7 +32,7 @@ RATE = 1000
 SHAPES: dict[str, dict[str, Any]] = {
     "classic": network_settings([6], [8], dilation_cycle=3, skip_channels=12, labels=LABELS),
     "tiers": network_settings([2, 2, 3], [8, 12, 16], [4, 2], labels=LABELS),
-    "curves": network_settings([2, 3], [8, 12], [4], labels=LABELS, curve_channels=2, hop=20),
+    "curves": network_settings([2, 3], [8, 12], [4], labels=LABELS, curve_channels=4, hop=20),
 }
 
 
@@ -49,7 +49,7 @@ def model(
 
 def curves_for(name: str, frames: int = 12) -> Any:
     return (
-        np.random.default_rng(4).standard_normal((frames, 2)).astype(np.float32) if name == "curves" else None
+        np.random.default_rng(4).standard_normal((frames, 4)).astype(np.float32) if name == "curves" else None
     )
 
 
@@ -452,7 +452,7 @@ def test_wrong_wishes_are_one_line_before_anything_is_played(engine: Any) -> Non
         (ours, {"temperature": -1.0}, SettingError, "temperature"),
         (ours, {"top_p": 0.0}, SettingError, "top_p"),
         (ours, {"curves": few}, ControlError, "no curves"),
-        (steered, {"curves": few}, ControlError, "(frames, 2)"),
+        (steered, {"curves": few}, ControlError, "(frames, 4)"),
         (steered, {"curves": None}, ControlError, "loudness, pitch"),
     ]
     for player, wish, error, said in wishes:
@@ -520,7 +520,7 @@ import audio_gen
 assert not {{"numpy", "torch"}} & set(sys.modules), "importing the package imports nothing"
 import numpy
 model = audio_gen.load({str(tmp_path / "toy.safetensors")!r})
-curves = numpy.zeros((3, 2), numpy.float32)
+curves = numpy.zeros((3, 4), numpy.float32)
 clip = model.generate(seconds=0.1, labels={{"drum": "kick"}}, seed=7, curves=curves)
 next(model.stream(curves=curves))
 model.bits_per_sample(clip, curves=curves)

@@ -20,6 +20,7 @@ from toys import RATE, toy_recipe, write_tones
 from audio_gen.audio import read
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
+from audio_gen.coins import coins
 from audio_gen.data.prepare import prepare
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
@@ -29,7 +30,6 @@ from audio_gen.evaluation.clips import make
 from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler import Draw, load
-from audio_gen.sampler.coins import coins
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import Part, parts_of
 from audio_gen.shape import NetworkShape

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from audio_gen.audio import read_blocks
 from audio_gen.codec import Codec
+from audio_gen.coins import coins
 from audio_gen.curves import CurveExtractor, Moments
 from audio_gen.errors import AudioFileError
 from audio_gen.notes import Notes
@@ -29,6 +30,10 @@ class Part:
     """Hz, where it is known."""
     notes: Notes | None = None
     """Of the whole file, where they are known."""
+    dither: float | None = None
+    """Decibels (RMS, of full scale) of the noise laid under it."""
+    seed: int = 0
+    """Of that noise."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ def waveform(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 
     Raises AudioFileError for a file that holds less than it did.
     """
+    at = part.start
+    for piece in _recorded(part, sample_rate):
+        yield piece if part.dither is None else piece + _noise(part.dither, part.seed, at, len(piece))
+        at += len(piece)
+
+
+def _recorded(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
     at = 0
     for block in read_blocks(part.path, sample_rate, allow_truncated=part.truncated):
         piece = block[max(0, part.start - at) : max(0, part.stop - at)]
@@ -71,6 +83,12 @@ def waveform(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
         raise AudioFileError(f"{part.path}: changed while it was being prepared; prepare again")
     if part.end:
         yield np.zeros(part.end, np.float32)
+
+
+def _noise(decibels: float, seed: int, start: int, count: int) -> NDArray[np.float32]:
+    """White, of triangular density; the same at the same place of a recording, however it is cut."""
+    both = coins(seed, 0, start, count) - coins(seed, 1, start, count)
+    return both * np.float32(6.0**0.5 * 10.0 ** (decibels / 20.0))
 
 
 def encode(part: Part, form: Form) -> Iterator[Piece]:

@@ -115,6 +115,7 @@ class _Build:
             "curves": list(controls.curves),
             "hop": controls.hop,
             "mel_bands": mel_bands,
+            "dither": recipe.data.dither,
         }
         self._curve_channels = curve_channels(controls.curves, mel_bands)
         self._report = Report()
@@ -266,8 +267,9 @@ class _Build:
     def _part(self, each: plan.Planned) -> Part:
         path = Path(self._recipe.data.source) / each.source
         return Part(
-            path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch, self._notes(each)
-        )
+            path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch, self._notes(each),
+            self._recipe.data.dither, int(each.digest[:15], 16),
+        )  # fmt: skip
 
     def _notes(self, each: plan.Planned) -> Notes | None:
         if "notes" not in self._form.curves:

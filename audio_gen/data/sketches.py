@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from audio_gen.data.store import Clip, Store
 from audio_gen.errors import DataError
-from audio_gen.sketch import CurveCodec, can_sketch, drawn_channels, told_curves
+from audio_gen.sketch import CurveCodec, can_sketch, drawn_channels, told_curves, told_frames
 
 
 class SketchStore(Store):
@@ -34,7 +34,7 @@ class SketchStore(Store):
 
     def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
         """The curves (frames, channels) that are not drawn; None if all are."""
-        return self._frames(clip)[:, ~self._drawn] if self.curves else None
+        return told_frames(self._frames(clip)[:, ~self._drawn], self.curves) if self.curves else None
 
     def _frames(self, clip: Clip) -> NDArray[np.float32]:
         frames = self._whole.curves_of(self._originals[clip.source, clip.split])

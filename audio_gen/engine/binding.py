@@ -40,6 +40,7 @@ class CShape(ctypes.Structure):
         ("bands", ctypes.c_int32),
         ("period", ctypes.c_int32),
         ("pitch", ctypes.c_int32),
+        ("phases", ctypes.c_int32),
     ]
 
 
@@ -51,7 +52,7 @@ class CPredictors(ctypes.Structure):
         ("longest", ctypes.c_int32),
         ("order", ctypes.c_int32 * MAX_PREDICTORS),
         *((name, ctypes.c_int32) for name in ("levels", "envelope", "bands", "period", "pitch")),
-        *((name, ctypes.c_int32) for name in ("hop", "curve_channels")),
+        *((name, ctypes.c_int32) for name in ("phases", "hop", "curve_channels")),
         *((name, ctypes.c_void_p) for name in ("amplitudes", "band", "between", "level", "cosines")),
     ]
 
@@ -229,4 +230,5 @@ def _c_shape(shape: NetworkShape) -> CShape:
         bands=shape.envelope_bands,
         period=shape.period_rate,
         pitch=shape.pitch_column,
+        phases=shape.phases,
     )

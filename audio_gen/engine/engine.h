@@ -56,7 +56,8 @@ typedef struct {
     int32_t predictors, orders[MAX_PREDICTORS];     /* linear predictors that the network hears */
     int32_t envelope, bands; /* order of the predictor made from the first curves, which are mel; 0: none */
     int32_t period, pitch;   /* sample rate (Hz) of the predictor that looks back one period; 0: none. The first of
-                                the two curves that say how long that is */
+                                the curves that say how long that is */
+    int32_t phases;          /* into so many a period is cut, to say where in it a sample lies; 0: it is not said */
 } Shape;
 
 /* The linear predictors of a network; see predictor.h. */
@@ -64,8 +65,8 @@ typedef struct {
     int32_t count, longest; /* order */
     int32_t order[MAX_PREDICTORS];
     int32_t levels;
-    int32_t envelope, bands, period, pitch, hop, curve_channels; /* as in the shape; the tables below are for an
-                                                                    envelope alone */
+    int32_t envelope, bands, period, pitch, phases, hop, curve_channels; /* as in the shape; the tables below are
+                                                                            for an envelope alone */
     const int32_t *amplitudes; /* (levels): of each token, in units of 2^-30 */
     const int32_t *band;       /* (POINTS): the last band whose centre lies below, or the first one */
     const float *between;      /* (POINTS): how far from that band to the next one */
@@ -79,6 +80,9 @@ typedef struct {
     int64_t lag;                   /* samples between that newest one and the newest one heard */
     int64_t expected;              /* amplitude of the next sample, in units of 2^-30 */
     int64_t missed;                /* sum of the misses */
+    double phase, advance;         /* where in its period the wave is at sample `since`, and by how much of one it goes
+                                      on in a sample; 0: it has none */
+    int64_t since;
     uint32_t misses[REFIT];        /* of the last samples, in the same units */
 } Predictor;
 
@@ -86,6 +90,9 @@ typedef struct {
 static inline int32_t predictor_count(const Predictors *all) {
     return all->count + (all->envelope > 0) + (all->period > 0);
 }
+
+/* Rows of the embedding that are added up for a sample: see `hear`. */
+static inline int32_t heard_rows(const Predictors *all) { return 1 + 2 * predictor_count(all) + (all->phases > 0); }
 
 /* Does any of them follow the curves? */
 static inline int predictors_follow(const Predictors *all) { return all->envelope > 0 || all->period > 0; }

@@ -187,7 +187,7 @@ static void take_predictors(Cursor *cursor, Network *n) {
     const Shape *shape = &n->shape;
     Predictors *all = &n->predictors;
     *all = (Predictors){.count = shape->predictors, .levels = shape->levels, .envelope = shape->envelope,
-                        .bands = shape->bands, .period = shape->period, .pitch = shape->pitch,
+                        .bands = shape->bands, .period = shape->period, .pitch = shape->pitch, .phases = shape->phases,
                         .hop = shape->hop, .curve_channels = shape->curve_channels};
     for (int32_t i = 0; i < all->count; i++) {
         all->order[i] = shape->orders[i];
@@ -211,7 +211,8 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->skip_padded = padded(shape->skip_channels);
     n->head_padded = padded(shape->head_channels);
     take_predictors(cursor, n);
-    const int32_t heard = shape->levels + predictor_count(&n->predictors) * (shape->levels + SPREADS);
+    const int32_t heard = shape->levels + predictor_count(&n->predictors) * (shape->levels + SPREADS)
+                          + (shape->phases ? 1 + shape->phases : 0);
     n->embedding = take_floats(cursor, (size_t)heard * (size_t)padded(shape->channels[0]));
     if (shape->curve_channels) n->curve = take_floats_matrix(cursor, shape->curve_channels, n->condition_padded);
     for (int32_t k = shape->tiers - 1; k >= 0; k--) {

@@ -16,6 +16,10 @@
    samples it takes Lagrange's polynomial through the nearest TAPS. A wave that repeats what it did a period ago has the
    pitch that was asked for, whether or not a pitch like it was ever heard.
 
+   It may also be told where in its period the wave is to be at every sample, as harmonic-plus-noise models of speech are
+   (Wang, Takaki and Yamagishi 2019, arXiv:1904.12088): what was heard may lose its rhythm, this does not. The curve of
+   pitch says where its frame begins, so nothing adds up.
+
    All of it depends on the samples of the last WINDOW P + 2 REFIT alone. Double arithmetic in a fixed order, and whole
    numbers where sums slide, so that the codes are the same on every machine and after every restart. */
 #ifndef AUDIO_GEN_PREDICTOR_H
@@ -131,17 +135,23 @@ static void fit_to_curve(const Predictors *all, Predictor *predictor, const floa
     for (int32_t i = 0; i < all->envelope; i++) predictor->coefficient[i] = c[all->envelope - 1 - i];
 }
 
-/* The coefficients that look back one period of the pitch that two curves say: whether there is one, and its octaves
-   above 440 Hz. */
-static void fit_to_pitch(const Predictors *all, Predictor *predictor, const float *pitch) {
+/* The coefficients that look back one period of the pitch that curves say: whether there is one, its octaves above
+   440 Hz and, where phases are told, where in its period the wave is at sample `since`, with which the frame begins. */
+static void fit_to_pitch(const Predictors *all, Predictor *predictor, const float *pitch, int64_t since) {
     double *c = predictor->coefficient;
     for (int32_t i = 0; i < TAPS; i++) c[i] = 0.0;
     predictor->lag = 0;
+    predictor->advance = 0.0;
     if (!(pitch[0] > 0.5f)) return;
     const double longest = longest_period(all);
     double period = all->period * (1.0 / 440.0) * power_of_two(-(double)pitch[1]);
     if (!(period < longest)) period = longest;
     if (period < 2.0) period = 2.0;
+    if (all->phases) {
+        predictor->phase = pitch[2] > 0.0f ? (pitch[2] < 1.0f ? pitch[2] : 1.0) : 0.0;
+        predictor->advance = 1.0 / period;
+        predictor->since = since;
+    }
     while (period < TAPS / 2) period += period; /* two periods ago it was the same, and half of the taps come later */
     const int32_t whole = (int32_t)period;
     const double place = (double)whole - period; /* of the sample wanted, before the tap in the middle */
@@ -182,10 +192,20 @@ INLINE int32_t spread_code(int64_t missed, double finest) {
     return code < 0 ? 0 : code < SPREADS ? code : SPREADS - 1;
 }
 
-/* Hear the token before `position`: the rows of the embedding to add up, 1 + 2 per predictor. `curve`: the frame that
-   `position` lies in, if it is another one than before; else null. */
+/* In which part of its period the wave is at `position`, from 1 to `phases`; 0 where it has none. */
+INLINE int32_t phase_code(const Predictor *predictor, int64_t position, int32_t phases) {
+    if (!(predictor->advance > 0.0)) return 0;
+    const double turns = predictor->phase + (double)(position - predictor->since) * predictor->advance;
+    const int32_t code = (int32_t)((turns - (double)(int64_t)turns) * phases);
+    return 1 + (code < phases ? code : phases - 1);
+}
+
+/* Hear the token before `position`: the rows of the embedding to add up, one, two per predictor, and one of the phase
+   where it is told. `curve`: the frame that `position` lies in, if it is another one than before; else null. It begins
+   with sample `since`: longer ago than its length where it is held. */
 static void hear(
-    const Predictors *all, float *state, int64_t position, uint16_t token, const float *curve, uint16_t *rows
+    const Predictors *all, float *state, int64_t position, uint16_t token, const float *curve, int64_t since,
+    uint16_t *rows
 ) {
     const int32_t count = predictor_count(all);
     rows[0] = token;
@@ -210,30 +230,35 @@ static void hear(
             if (at == 0) fit(predictor, order, newest, finest * (1.0 / UNIT));
         } else if (curve) {
             if (enveloped) fit_to_curve(all, predictor, curve);
-            else fit_to_pitch(all, predictor, curve + all->pitch);
+            else fit_to_pitch(all, predictor, curve + all->pitch, since);
         }
         const double expected = predict(predictor, order, newest);
         predictor->expected = (int64_t)(expected * UNIT + (2.0 * UNIT + 0.5)) - 2 * (int64_t)UNIT;
         rows[1 + 2 * i] = (uint16_t)(row + nearest_token(all, expected));
         rows[2 + 2 * i] = (uint16_t)(row + all->levels + spread_code(predictor->missed, finest));
     }
+    if (all->phases) {
+        const Predictor *last = (const Predictor *)state + count - 1;
+        rows[1 + 2 * count] = (uint16_t)(row + phase_code(last, position, all->phases));
+    }
 }
 
-/* The same for whole sequences: tokens (streams, steps), rows (streams, steps, 1 + 2 per predictor). */
+/* The same for whole sequences: tokens (streams, steps), rows (streams, steps, rows heard). */
 static int32_t hear_all(const Predictors *all, const Hearing *hearing) {
-    const size_t codes = 1 + 2 * (size_t)predictor_count(all), words = predictor_words(all);
+    const size_t codes = (size_t)heard_rows(all), words = predictor_words(all);
     for (int32_t s = 0; s < hearing->streams; s++) {
         for (int64_t t = 0; t < hearing->steps; t++) {
             const size_t at = (size_t)s * (size_t)hearing->steps + (size_t)t;
             float *state = hearing->state + (size_t)s * words;
             const int64_t position = hearing->position + t;
             const float *curve = NULL;
+            int64_t frame = 0;
             if (predictors_follow(all) && (t == 0 || position % all->hop == 0)) {
-                int64_t frame = position / all->hop;
+                frame = position / all->hop;
                 if (frame >= hearing->curve_frames) frame = hearing->curve_frames - 1;
                 curve = hearing->curves + (s * hearing->curve_frames + frame) * all->curve_channels;
             }
-            hear(all, state, position, hearing->tokens[at], curve, hearing->rows + at * codes);
+            hear(all, state, position, hearing->tokens[at], curve, frame * all->hop, hearing->rows + at * codes);
         }
     }
     return ENGINE_OK;

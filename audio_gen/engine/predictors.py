@@ -54,6 +54,7 @@ class Predictors:
             bands=shape.envelope_bands,
             period=shape.period_rate,
             pitch=shape.pitch_column,
+            phases=shape.phases,
             hop=shape.hop,
             curve_channels=shape.curve_channels,
             amplitudes=self._amplitudes.ctypes.data,

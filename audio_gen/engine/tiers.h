@@ -5,13 +5,17 @@
 #include "block.h"
 #include "predictor.h"
 
-/* The curve frame that the block's first sample lies in, of one stream. */
+/* The curve frame that the block's first sample lies in, or the last one, which is held. */
+INLINE int64_t frame_of(const Block *block) {
+    const int64_t frame = block->start / block->network->shape.hop, last = block->work->first_curve + block->work->curve_frames - 1;
+    return frame < last ? frame : last;
+}
+
+/* That frame, of one stream. */
 INLINE const float *curve_of(const Block *block, int32_t s) {
     const Work *work = block->work;
-    const Shape *shape = &block->network->shape;
-    int64_t frame = block->start / shape->hop - work->first_curve;
-    if (frame >= work->curve_frames) frame = work->curve_frames - 1;
-    return work->curves + ((block->first_stream + s) * work->curve_frames + frame) * shape->curve_channels;
+    const int64_t row = (block->first_stream + s) * work->curve_frames + frame_of(block) - work->first_curve;
+    return work->curves + row * block->network->shape.curve_channels;
 }
 
 /* Does the block begin with another curve frame than the one before ended with? */
@@ -59,13 +63,14 @@ static void embed(Block *block, int64_t step) {
         const int32_t stream = block->first_stream + s;
         const uint16_t *known = work->known ? work->known + (int64_t)stream * work->steps + step : NULL;
         for (int32_t t = 0; t < block->frames[0]; t++) {
-            uint16_t rows[1 + 2 * (MAX_PREDICTORS + 2)];
+            uint16_t rows[2 + 2 * (MAX_PREDICTORS + 2)];
             const uint16_t token = t ? known[t - 1] : work->last[stream];
             const float *curve = t == 0 && follows && turns(block) ? curve_of(block, s) : NULL;
-            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, rows);
+            const int64_t since = curve ? frame_of(block) * n->shape.hop : 0;
+            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, since, rows);
             float *x = stream_row(block, 0, s, t);
             copy(x, n->embedding + (size_t)rows[0] * (size_t)padded, padded);
-            for (int32_t i = 1; i <= 2 * predictor_count(&n->predictors); i++) {
+            for (int32_t i = 1; i < heard_rows(&n->predictors); i++) {
                 const float *row = n->embedding + (size_t)rows[i] * (size_t)padded;
                 for (int32_t c = 0; c < padded; c += LANES) store(x + c, load(x + c) + load(row + c));
             }

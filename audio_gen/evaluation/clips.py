@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.curves import hold_curves
 from audio_gen.data.store import Store
 from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.evaluation.spectra import SILENCE, Waveform
@@ -139,7 +140,6 @@ def _curves(
         whole = store.curves_of(excerpt.clip)
         assert whole is not None
         first = (excerpt.start - lead(excerpt, model.sample_rate)) // hop
-        part = whole[first : first + frames]
-        part = part[:, ~model.drawn]
-        rows.append(np.pad(part, ((0, frames - len(part)), (0, 0)), mode="edge"))
+        part = whole[first:, ~model.drawn]
+        rows.append(hold_curves(part, 0, frames, model.told, hop / store.sample_rate))
     return np.stack(rows)

@@ -3,9 +3,9 @@
     tokens -> linear predictors -> embedding -> tiers, slowest first, each feeding the faster one -> head -> logits
 
 Each sample is heard as its token, the token that each linear predictor expects next, and how far off that predictor
-was of late: every one has a row of the embedding, and the rows are added. LPCNet (Valin and Skoglund 2019,
-arXiv:1810.11846) showed how much a linear prediction spares a network; here it is one more thing to hear, and the
-network still says the next token itself.
+was of late: every one has a row of the embedding, and the rows are added. So has the phase of a pitch, where one is
+told. LPCNet (Valin and Skoglund 2019, arXiv:1810.11846) showed how much a linear prediction spares a network; here it
+is one more thing to hear, and the network still says the next token itself.
 
 The state is an argument: None is the silence before a stream. One pass over a whole clip, passes over its
 chunks, and single steps are the same code and give the same logits.
@@ -135,6 +135,8 @@ class Network(nn.Module):
             blocks = [_amplitude_columns(self.shape.levels, width)]
             for _ in range(self.shape.predictor_count):
                 blocks += [_amplitude_columns(self.shape.levels, width), 0.5 * _waves(SPREADS, width)]
+            if self.shape.phases:
+                blocks.append(_turns(self.shape.phases, width))
             self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
             waves = _waves(self.shape.levels, self.shape.head_channels)
             self.head.logits.weight.copy_(0.1 * waves)
@@ -287,6 +289,14 @@ def _waves(levels: int, width: int) -> Tensor:
     frequency = 0.25 * 32.0 ** torch.rand(width)  # half a period over the tokens to sixteen
     phase = 2.0 * math.pi * torch.rand(width)
     return math.sqrt(2.0) * torch.sin(math.pi * 2.0 * frequency * place + phase)
+
+
+def _turns(phases: int, width: int) -> Tensor:
+    """(1 + phases, width): none, then harmonics over one period, of random number and phase, unit variance."""
+    place = (torch.arange(phases)[:, None] + 0.5) / phases
+    harmonic = torch.floor((phases / 4.0) ** torch.rand(width))
+    waves = math.sqrt(2.0) * torch.sin(2.0 * math.pi * (harmonic * place + torch.rand(width)))
+    return torch.cat([torch.zeros(1, width), waves])
 
 
 def _amplitude_columns(levels: int, width: int) -> Tensor:

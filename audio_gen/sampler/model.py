@@ -19,6 +19,7 @@ from audio_gen.errors import CheckpointError, ControlError, SettingError
 from audio_gen.mixtures import label_mixtures
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.held import HeldCurves
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
@@ -251,9 +252,9 @@ class Model:
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
         if self.sketch is not None and self._leaves_to_sketch(curves):
-            told = self.sketch._spread(curves, rows)
+            told = self.sketch._spread(curves, rows, self._hop_seconds)
             sketching = Sketching.begin(self.sketch, parts, asking, told, self.drawn)
-        spread = None if sketching is not None else self._spread(curves, rows)
+        spread = None if sketching is not None else self._spread(curves, rows, self._hop_seconds)
         nothing = np.zeros((rows, len(self.labels)), np.int32)
         if heard is None or position == 0:
             state, previous = self.engine.start(nothing), np.zeros(rows, np.float32)
@@ -268,10 +269,10 @@ class Model:
         else:  # the first known token is only the one before those to be heard
             state, first = self.engine.start(nothing, first + 1, tokens[:, 0]), first + 1
             tokens = tokens[:, 1:]
-        frames, first_frame = spread, 0
+        first_frame, last_frame = (sample // self.checkpoint.shape.hop for sample in (first, position - 1))
+        frames = None if spread is None else spread.frames(first_frame, last_frame)
         if sketching is not None:
-            first_frame = first // self.checkpoint.shape.hop
-            frames = sketching.frames(first_frame, (position - 1) // self.checkpoint.shape.hop)
+            frames = sketching.frames(first_frame, last_frame)
         at = first
         while at < position:
             count = asking.turn(self.engine, state, at, position - at)
@@ -300,7 +301,11 @@ class Model:
         """Of streams from their beginning. Raises ControlError."""
         hop, vocabulary = self.checkpoint.shape.hop, self.labels
         mixtures = [label_mixtures(each, vocabulary) for each in labels]
-        return Asking(mixtures, vocabulary, hop, hop / self.sample_rate)
+        return Asking(mixtures, vocabulary, hop, self._hop_seconds)
+
+    @property
+    def _hop_seconds(self) -> float:
+        return self.checkpoint.shape.hop / self.sample_rate
 
     def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
         """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""
@@ -308,16 +313,16 @@ class Model:
             return np.stack([self.codec.encode(row) for row in heard])
         return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
 
-    def _spread(self, curves: Each[Curves] | None, rows: int) -> NDArray[np.float32] | None:
-        """Curves (rows, frames, channels), as long as the longest; the others hold their last frame."""
+    def _spread(self, curves: Each[Curves] | None, rows: int, hop_seconds: float) -> HeldCurves | None:
+        """What each row follows."""
+        names = self.checkpoint.curves
         if not isinstance(curves, Sequence):
             steer = self._checked(curves)
-            return None if steer is None else np.repeat(steer[None], rows, axis=0)
+            return None if steer is None else HeldCurves((steer,) * rows, names, hop_seconds)
         if len(curves) != rows:
             raise SettingError(f"curves must be given once, or for each clip: {len(curves)} for {rows}")
         each = [checked for checked in map(self._checked, curves) if checked is not None]
-        longest = max(map(len, each))
-        return np.stack([np.pad(steer, ((0, longest - len(steer)), (0, 0)), mode="edge") for steer in each])
+        return HeldCurves(tuple(each), names, hop_seconds)
 
     def _leaves_to_sketch(self, curves: Each[Curves] | None) -> bool:
         """Whether `curves` leave out what the sketch draws."""

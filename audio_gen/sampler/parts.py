@@ -7,9 +7,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from audio_gen.coins import coins
 from audio_gen.errors import SettingError
 from audio_gen.mixtures import Label
-from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
 
 Value = TypeVar("Value")

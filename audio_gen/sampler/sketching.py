@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.held import HeldCurves
 from audio_gen.sampler.parts import Part
 from audio_gen.sampler.voices import Voices
+from audio_gen.sketch import told_frames
 
 if TYPE_CHECKING:
     from audio_gen.sampler.model import Model
@@ -31,6 +33,8 @@ class Sketching:
     """(rows, frames, channels drawn), from frame `first` on."""
     places: NDArray[np.bool_]
     """(channels,) of the network's curves: which of them are drawn; the others follow what the player gives."""
+    told: HeldCurves | None
+    """What the player gives."""
     first: int = 0
 
     @classmethod
@@ -39,11 +43,11 @@ class Sketching:
         sketch: "Model",
         parts: Sequence[Part],
         asking: Asking,
-        told: NDArray[np.float32] | None,
+        told: HeldCurves | None,
         places: NDArray[np.bool_],
     ) -> "Sketching":
-        """Before the first frame of `parts`, which are asked for what `asking` asks for. `told` (rows, frames,
-        channels not drawn): the curves that the player gives, the last frame of which holds."""
+        """Before the first frame of `parts`, which are asked for what `asking` asks for. `told` are the curves
+        that the player gives: all those that are not drawn."""
         rows, unit = len(parts), sketch.checkpoint.shape.pool[0]
         of_frames = replace(asking, samples=unit, pairs=True, frame=-1)
         own = [
@@ -57,11 +61,14 @@ class Sketching:
             for part in parts
         ]
         state = sketch.engine.start(np.zeros((2 * rows, len(sketch.labels)), np.int32))
+        followed = told
+        if told is not None:
+            followed = replace(told, rows=tuple(told_frames(row, told.names) for row in told.rows))
         voices = Voices(
-            sketch.engine, state, sketch.codec, own, of_frames, [*range(rows)], told, 0,
+            sketch.engine, state, sketch.codec, own, of_frames, [*range(rows)], followed, 0,
             np.zeros(rows, np.float32), guided=True,
         )  # fmt: skip
-        return cls(voices, np.zeros((rows, 0, unit), np.float32), places)
+        return cls(voices, np.zeros((rows, 0, unit), np.float32), places, told)
 
     def frames(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames `first` to `last` of every row, (rows, frames, channels); those before are forgotten."""
@@ -74,12 +81,12 @@ class Sketching:
             self.drawn = np.concatenate([self.drawn, new], axis=1)
             end += count
         self._forget(first)
-        drawn, told = self.drawn[:, : last + 1 - self.first], self.voices.curves
-        if told is None:
+        drawn = self.drawn[:, : last + 1 - self.first]
+        if self.told is None:
             return drawn
         frames = np.empty((rows, drawn.shape[1], len(self.places)), np.float32)
         frames[..., self.places] = drawn
-        frames[..., ~self.places] = told[:, np.minimum(np.arange(self.first, last + 1), told.shape[1] - 1)]
+        frames[..., ~self.places] = self.told.frames(self.first, last)
         return frames
 
     def _forget(self, first: int) -> None:
@@ -92,3 +99,5 @@ class Sketching:
         """Go on with these rows only."""
         self.voices.keep(rows)
         self.drawn = self.drawn[list(rows)]
+        if self.told is not None:
+            self.told = self.told.keep(rows)

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec, Waveform
+from audio_gen.coins import coins
 from audio_gen.sampler.asking import Asking
-from audio_gen.sampler.coins import coins
 from audio_gen.sampler.draw import Draw
+from audio_gen.sampler.held import HeldCurves
 from audio_gen.sampler.parts import Part
 from audio_gen.shape import NetworkShape
 
@@ -65,8 +66,8 @@ class Voices:
     """What the rows are asked for."""
     playing: list[int]
     """Which of the parts the rows are."""
-    curves: NDArray[np.float32] | None
-    """(rows, frames, curve channels)"""
+    curves: HeldCurves | None
+    """What the rows follow."""
     position: int
     previous: NDArray[np.float32]
     """(rows,) last decoded sample of each."""
@@ -107,21 +108,22 @@ class Voices:
         parts = [self.parts[number] for number in self.playing]
         tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
         draws = [part.draw for part in parts]
+        hop = self.engine.shape.hop
+        first, last = self.position // hop, (self.position + samples - 1) // hop
+        frames = None if self.curves is None else self.curves.frames(first, last)
         if self.guided:
             both = [row for row in range(len(parts)) for _ in range(2)]
             return self.engine.sample(
                 self.state,
                 np.stack([tossed[row] for row in both]),
                 [draws[row] for row in both],
-                None if self.curves is None else self.curves[both],
+                None if frames is None else frames[both],
                 guidance=[draw.guidance for draw in draws],
+                first_frame=first,
             )[::2]
         if self.sketching is not None:
-            hop = self.engine.shape.hop
-            first, last = self.position // hop, (self.position + samples - 1) // hop
             frames = self.sketching.frames(first, last)
-            return self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
-        return self.engine.sample(self.state, np.stack(tossed), draws, self.curves)
+        return self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
@@ -137,4 +139,4 @@ class Voices:
         if self.sketching is not None:
             self.sketching.keep(rows)
         if self.curves is not None:
-            self.curves = self.curves[list(rows)]
+            self.curves = self.curves.keep(rows)

@@ -19,7 +19,7 @@ from audio_gen.engine.limits import hardware
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.settings import Recipe, TrainSettings
-from audio_gen.shape import NetworkShape
+from audio_gen.shape import PHASES, NetworkShape
 from audio_gen.sketch import CurveCodec
 from audio_gen.training.state import Progress, TrainingState
 
@@ -37,7 +37,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     period: tuple[int, ...] = ()
     if recipe.follows_period and "pitch" in store.curves:
         column = channels_of("pitch", store.curves, store.curve_channels).start
-        period = (column, store.sample_rate)
+        period = (column, store.sample_rate, PHASES if settings.phase else 0)
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
