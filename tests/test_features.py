@@ -183,10 +183,10 @@ def test_good_files_are_read_and_damaged_ones_are_not(vocoder: Path, tmp_path: P
 def test_low_pitches_are_on_the_right_scale(tmp_path: Path) -> None:
     """Octaves reach down to -3.1: what bounds decibels does not bound them."""
     follows = checkpoint("pitch", "loudness")
-    low = np.array([[1.0, -3.1, -0.5]] * 4)
+    low = np.array([[1.0, -3.1, 0.4, -0.5]] * 4)
     np.save(tmp_path / "low.npy", low)
     assert np.allclose(load_features(tmp_path / "low.npy", follows), low)
-    np.save(tmp_path / "decibels.npy", low * [1.0, 1.0, 40.0])
+    np.save(tmp_path / "decibels.npy", low * [1.0, 1.0, 1.0, 40.0])
     with pytest.raises(features.ControlError, match="loudness is on another scale"):
         load_features(tmp_path / "decibels.npy", follows)
 
