@@ -6,7 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from audio_gen.errors import ControlError
 from audio_gen.moments import read_moments
 from audio_gen.notes import Notes, read_notes
 from audio_gen.pitch import PITCH_RANGE, is_note, parse_note, run_phase, scale_pitch
+
+CurveValue: TypeAlias = float | str | Sequence[tuple[float, float | str]]
+"""What a program says of a curve: see `curve_of`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,43 @@ def parse_curve(text: str) -> PlayerCurve | Notes:
         return PlayerCurve(name, (0.0,), (_number(name, value),))
     rows = list(read_moments(Path(value), partial(_finite, name), "a curve", "a number"))
     return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
+
+
+def curve_of(name: str, value: CurveValue) -> PlayerCurve | Notes:
+    """A curve as a program writes it: a number (dBFS, Hz), a text as `parse_curve` reads it behind "NAME=", or
+    ascending (second, value) pairs, joined by straight lines. Raises ControlError.
+
+    >>> curve_of("pitch", "a3").values, curve_of("pitch", [(0.0, "a3"), (1.5, 110)]).values
+    ((220.0,), (220.0, 110.0))
+    """
+    if isinstance(value, str):
+        return parse_curve(f"{name}={value}")
+    points = [(0.0, value)] if isinstance(value, int | float) else [*value]
+    try:
+        seconds = tuple(float(second) for second, _ in points)
+        values = tuple(_number(name, str(each)) for _, each in points)
+    except (TypeError, ValueError):
+        raise ControlError(
+            f"curve {name!r}: must be a number, a text or (second, value) pairs, got {value!r}"
+        ) from None
+    if not seconds or not all(map(math.isfinite, (*seconds, *values))):
+        raise ControlError(f"curve {name!r}: seconds and values must be finite, got {value!r}")
+    if any(after <= before for before, after in pairwise(seconds)):
+        raise ControlError(f"curve {name!r}: its seconds must rise, got {value!r}")
+    return PlayerCurve(name, seconds, values)
+
+
+def curve_frames(
+    curves: Sequence[PlayerCurve | Notes],
+    names: Sequence[str],
+    sample_rate: int,
+    hop: int,
+    seconds: float = 0.0,
+) -> Floats:
+    """Frames (frames, channels) of the player's curves up to their end, or to `seconds` if that is later; what they
+    say beyond is the last frame held. Raises ControlError, as `player_frames`."""
+    end = max([seconds, *(curve.end for curve in curves)])
+    return player_frames(curves, names, sample_rate, hop, 0, math.ceil(end * sample_rate / hop) + 1)
 
 
 def _number(name: str, text: str) -> float:

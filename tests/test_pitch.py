@@ -108,6 +108,34 @@ def test_the_sketch_follows_the_pitch_and_both_reach_the_samples(model: Model, t
     assert np.array_equal(model.generate(0.5, labels={"tone": "low"}, seed=3, curves=found), drawn)
 
 
+def test_a_program_tells_the_pitch_by_name_by_number_or_over_time(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "glide.csv").write_text("0,a2\n0.2,220\n")
+    labels = {"tone": "low"}
+    held, _ = steer(model, ["pitch=a2"], None)
+    for pitch in ("a2", 110.0, [(0.0, "a2")]):
+        assert np.array_equal(
+            model.generate(0.5, labels=labels, curves={"pitch": pitch}),
+            model.generate(0.5, labels=labels, curves=held),
+        )
+    glides = ([(0.0, 110.0), (0.2, "a3")], str(tmp_path / "glide.csv"))
+    first, second = (model.generate(0.5, labels=labels, curves={"pitch": glide}) for glide in glides)
+    assert np.array_equal(first, second)
+    beside = model.generate(
+        [0.5, 0.5], labels=labels, stream=[0, 0], curves=[{"pitch": 110.0}, {"pitch": glides[0]}]
+    )
+    assert np.array_equal(beside[1], first) and not np.array_equal(beside[0], first)
+    for wrong, said in (
+        ({"pitch": "h2"}, "h2"),
+        ({"pitch": [(1.0, 110.0), (0.5, 120.0)]}, "rise"),
+        ({"pitch": None}, "a number"),
+        ({"pitch": []}, "finite"),
+        ({"mel": 1.0}, "by hand"),
+        ({}, "needs the curve"),
+    ):
+        with pytest.raises(ControlError, match=said):
+            model.generate(0.1, curves=wrong)  # type: ignore[dict-item]
+
+
 def test_what_has_to_be_given_is_asked_for(model: Model) -> None:
     assert model.told == ["pitch"] and model.drawn.tolist() == [True] * BANDS + [False] * 3
     with pytest.raises(ControlError, match="pitch"):

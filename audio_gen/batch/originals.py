@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
 
+from audio_gen.curves import Floats
 from audio_gen.data.store import Clip, Store, evenly
 from audio_gen.errors import DataError
-from audio_gen.sampler.voices import Curves
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Original:
         """Its file's name, without folders and suffix."""
         return PurePosixPath(self.clip.source).stem
 
-    def curves(self) -> Curves:
+    def curves(self) -> Floats:
         """Its curves (frames, channels), read anew, so that many originals need no memory. Raises DataError."""
         curves = self.store.curves_of(self.clip)
         if curves is None:

@@ -18,7 +18,7 @@ from audio_gen.evaluation.blocks import Block, Histogram, Section, Table, percen
 from audio_gen.evaluation.excerpts import Excerpt
 from audio_gen.evaluation.resemblance import PITCH_SECONDS, pitch
 from audio_gen.evaluation.spectra import Waveform, sounding_part
-from audio_gen.pitch import run_phase, scale_pitch, unscale_pitch
+from audio_gen.pitch import unscale_pitch
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 
@@ -174,7 +174,6 @@ def judge(
     recorded = [(excerpt, told(model, store, excerpt)) for excerpt in held_out[:count]]
     recorded = [(excerpt, hertz) for excerpt, hertz in recorded if hertz > 0.0]
     total = (count if kinds else 0) + len(recorded)
-    frame_seconds = store.hop / store.sample_rate
     for first in range(0, total - len(recorded), ROWS):
         tell(first, total)
         streams = range(first, min(first + ROWS, count))
@@ -185,7 +184,7 @@ def judge(
         ]
         clips = model.generate(
             [SECONDS] * len(streams), labels=list(labels), seed=seed, stream=list(streams),
-            curves=[run_phase(scale_pitch([hertz]), frame_seconds) for hertz in asked], **_settings(model, draw),
+            curves=[{"pitch": hertz} for hertz in asked], **_settings(model, draw),
         )  # fmt: skip
         for stream, told_labels, hertz, clip in zip(streams, labels, asked, clips, strict=True):
             near = bool(np.abs(1200.0 * np.log2(heard / hertz)).min() <= IN_TUNE)

@@ -7,8 +7,8 @@ clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.errors import CheckpointError, ControlError, SettingError
 from audio_gen.mixtures import label_mixtures
+from audio_gen.player_curves import curve_frames, curve_of
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.held import HeldCurves
@@ -27,6 +28,7 @@ from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 from audio_gen.sketch import GUIDANCE, TEMPERATURE, drawn_channels
 
 CHUNK_SECONDS = 0.1
+Frames: TypeAlias = NDArray[np.float32]
 
 
 class Model:
@@ -178,8 +180,9 @@ class Model:
         `labels` name what to play ({"drum": "kick"}; what is left out is left open), or what to mix: in shares,
         {"drum": {"kick": 0.7, "snare": 0.3}}, and by the second, {"texture": [(0, "rain"), (20, "waves")]}, from one
         to the next in straight lines; texts as `parse_mixture` reads them do, too. Equal `seed`, `stream` and
-        settings are equal audio, however it is chunked. See `Draw` for the settings of the draw; those left out are the
-        model's own (`draw`).
+        settings are equal audio, however it is chunked. `curves` are told to a model that follows more than labels:
+        {"pitch": "a2"}, {"pitch": 55.0}, {"pitch": [(0.0, "a2"), (1.5, 110.0)]}, or frames as `start` has them. See
+        `Draw` for the settings of the draw; those left out are the model's own (`draw`).
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
         parts = parts_of(
@@ -234,8 +237,9 @@ class Model:
         """Streams about to play, from the beginning or from `position` after having heard a waveform.
 
         `heard` (rows, time) is the end of what has been played up to `position`: at least one sample more than
-        the receptive field, or all of it if it is shorter. `curves` (frames, channels) are those of every part,
-        or a list of one for each; beyond its end each holds its last frame. Where a sketch draws some of their
+        the receptive field, or all of it if it is shorter. `curves` are those of every part, or
+        a list of one for each: frames (frames, channels), or what each curve is, by name. Beyond its end each holds
+        its last frame. Where a sketch draws some of their
         channels, these may be left out: `curves` are those of `told` alone, or None where that is empty.
         Raises ControlError, SettingError.
         """
@@ -246,15 +250,18 @@ class Model:
                     f"to go on at {position}, the last {needed} samples must be heard, got {given}"
                 )
         rows = len(parts)
+        frames = (
+            [self._frames(each) for each in curves] if isinstance(curves, Sequence) else self._frames(curves)
+        )
         asking = self._asking([part.labels for part in parts])
         for part in parts if self.sketch is None else ():
             if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
-        if self.sketch is not None and self._leaves_to_sketch(curves):
-            told = self.sketch._spread(curves, rows, self._hop_seconds)
+        if self.sketch is not None and self._leaves_to_sketch(frames):
+            told = self.sketch._spread(frames, rows, self._hop_seconds)
             sketching = Sketching.begin(self.sketch, parts, asking, told, self.drawn)
-        spread = None if sketching is not None else self._spread(curves, rows, self._hop_seconds)
+        spread = None if sketching is not None else self._spread(frames, rows, self._hop_seconds)
         nothing = np.zeros((rows, len(self.labels)), np.int32)
         if heard is None or position == 0:
             state, previous = self.engine.start(nothing), np.zeros(rows, np.float32)
@@ -270,14 +277,13 @@ class Model:
             state, first = self.engine.start(nothing, first + 1, tokens[:, 0]), first + 1
             tokens = tokens[:, 1:]
         first_frame, last_frame = (sample // self.checkpoint.shape.hop for sample in (first, position - 1))
-        frames = None if spread is None else spread.frames(first_frame, last_frame)
-        if sketching is not None:
-            frames = sketching.frames(first_frame, last_frame)
+        follows = sketching or spread
+        steer = None if follows is None else follows.frames(first_frame, last_frame)
         at = first
         while at < position:
             count = asking.turn(self.engine, state, at, position - at)
             some = tokens[:, at - first : at - first + count]
-            self.engine.prime(state, some, frames, first_frame=first_frame)
+            self.engine.prime(state, some, steer, first_frame=first_frame)
             at += count
         # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
         filtered = heard.shape[1] > known.shape[1]
@@ -313,7 +319,16 @@ class Model:
             return np.stack([self.codec.encode(row) for row in heard])
         return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
 
-    def _spread(self, curves: Each[Curves] | None, rows: int, hop_seconds: float) -> HeldCurves | None:
+    def _frames(self, curves: Curves | None) -> Frames | None:
+        """(frames, channels) of what is to be told; None if that is left out. Raises ControlError."""
+        if not isinstance(curves, Mapping):
+            return curves
+        given = [curve_of(name, value) for name, value in curves.items()]
+        return curve_frames(given, self.told, self.sample_rate, self.checkpoint.shape.hop)
+
+    def _spread(
+        self, curves: Frames | Sequence[Frames | None] | None, rows: int, hop_seconds: float
+    ) -> HeldCurves | None:
         """What each row follows."""
         names = self.checkpoint.curves
         if not isinstance(curves, Sequence):
@@ -324,12 +339,12 @@ class Model:
         each = [checked for checked in map(self._checked, curves) if checked is not None]
         return HeldCurves(tuple(each), names, hop_seconds)
 
-    def _leaves_to_sketch(self, curves: Each[Curves] | None) -> bool:
+    def _leaves_to_sketch(self, curves: Frames | Sequence[Frames | None] | None) -> bool:
         """Whether `curves` leave out what the sketch draws."""
-        first = curves[0] if isinstance(curves, Sequence) and len(curves) else curves
+        first: Any = curves[0] if isinstance(curves, Sequence) and len(curves) else curves
         return first is None or np.shape(first)[-1:] == (np.count_nonzero(~self.drawn),)
 
-    def _checked(self, curves: Curves | None) -> Curves | None:
+    def _checked(self, curves: Frames | None) -> Frames | None:
         wanted = self.checkpoint.shape.curve_channels
         if curves is None:
             if wanted:
@@ -347,7 +362,8 @@ class Model:
     def bits_per_sample(
         self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
     ) -> float:
-        """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate."""
+        """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate. `curves` hold all
+        that it follows, frames (frames, channels) or by name."""
         tokens = self.codec.encode(waveform)
         if not len(tokens):
             raise SettingError("bits_per_sample needs at least one sample")
@@ -360,7 +376,7 @@ class Model:
         tokens = np.asarray(tokens)
         asking = self._asking([labels or {}])
         state = self.engine.start(np.zeros((1, len(self.labels)), np.int32))
-        steer = self._checked(curves)
+        steer = self._checked(self._frames(curves))
         spread = None if steer is None else steer[None]
         costs, start = [], 0
         while start < len(tokens):

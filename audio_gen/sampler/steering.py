@@ -1,10 +1,9 @@
 """Curves as a player writes them, made into what a model follows."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from audio_gen.player_curves import parse_curve, player_frames
+from audio_gen.player_curves import curve_frames, parse_curve
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.voices import Curves
 
@@ -22,7 +21,5 @@ def steer(model: Model, texts: Sequence[str], seconds: float | None) -> tuple[Cu
         given[curve.name] = f"{value} {curve.digest}" if Path(value).is_file() else value
     if not curves and not model.told:
         return None, given
-    end = max([seconds or 0.0, *(curve.end for curve in curves)])
     hop = model.checkpoint.shape.hop
-    frames = math.ceil(end * model.sample_rate / hop) + 1
-    return player_frames(curves, model.told, model.sample_rate, hop, 0, frames), given
+    return curve_frames(curves, model.told, model.sample_rate, hop, seconds or 0.0), given

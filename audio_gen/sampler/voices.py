@@ -1,14 +1,15 @@
 """Running streams: an engine, its state, and the coins and samples that lead from one chunk to the next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec, Waveform
 from audio_gen.coins import coins
+from audio_gen.player_curves import CurveValue
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.held import HeldCurves
@@ -18,7 +19,8 @@ from audio_gen.shape import NetworkShape
 if TYPE_CHECKING:
     from audio_gen.sampler.sketching import Sketching
 
-Curves = NDArray[np.float32]  # (frames, curve channels), of the whole stream
+Curves: TypeAlias = NDArray[np.float32] | Mapping[str, CurveValue]
+"""(frames, curve channels) of the whole stream; or what each curve is, by name, as `curve_of` reads it."""
 
 
 class EngineState(Protocol):
