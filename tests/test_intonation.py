@@ -18,7 +18,7 @@ from audio_gen.data.prepare import prepare
 from audio_gen.data.store import Store
 from audio_gen.evaluation import intonation
 from audio_gen.evaluation.excerpts import cut
-from audio_gen.pitch import parse_note, unscale_pitch
+from audio_gen.pitch import parse_note
 from audio_gen.sampler.draw import Draw
 from audio_gen.shape import PHASES
 
@@ -68,9 +68,9 @@ def player(cents: dict[int, float] | float = 0.0, silent: tuple[int, ...] = ()) 
         seconds: list[float], labels: Any, seed: int, stream: list[int], curves: Any, **draw: Any
     ) -> Any:
         clips = []
-        for number, length, frames in zip(stream, seconds, curves, strict=True):
+        for number, length, told in zip(stream, seconds, curves, strict=True):
             off = cents if isinstance(cents, float) else cents.get(number, 0.0)
-            hertz = float(unscale_pitch(frames)[0]) * 2.0 ** (off / 1200.0)
+            hertz = told["pitch"] * 2.0 ** (off / 1200.0)
             clips.append(
                 np.zeros(round(length * RATE), np.float32)
                 if number in silent

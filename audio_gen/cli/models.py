@@ -26,10 +26,10 @@ def models(as_json: AsJson = False) -> None:
 
     Example: audio-gen models
     """
-    from audio_gen.checkpoint import SUFFIX, load_checkpoint
-    from audio_gen.sampler.library import PRETRAINED, bundled
+    from audio_gen.checkpoint import load_checkpoint
+    from audio_gen.sampler.library import bundled_files
 
-    found = {name: load_checkpoint(PRETRAINED / f"{name}{SUFFIX}") for name in bundled()}
+    found = {name: load_checkpoint(path) for name, path in sorted(bundled_files().items())}
     if as_json:
         product(json.dumps({name: dict(checkpoint.card) for name, checkpoint in found.items()}, indent=1))
         return

@@ -1,5 +1,6 @@
-"""Where models are: those that come with the package, run folders, checkpoint files."""
+"""Where models are: those that come with the package and with the zoo, run folders, checkpoint files."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -9,18 +10,28 @@ from audio_gen.errors import CheckpointError, EngineError
 from audio_gen.sampler.model import Model
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
+ZOO = "audio_gen_zoo"
+"""A package of nothing but more models."""
 
 
 def bundled() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+    """Names of the models that come with the package, and with the zoo if it is installed."""
+    return sorted(bundled_files())
+
+
+def bundled_files() -> dict[str, Path]:
+    """Their files, by name. Those of the package come before others of the same name."""
+    places = [PRETRAINED]
+    if (zoo := find_spec(ZOO)) is not None:
+        places += map(Path, zoo.submodule_search_locations or [])
+    return {path.stem: path for place in reversed(places) for path in place.glob(f"*{SUFFIX}")}
 
 
 def find(name_or_path: str | Path) -> Path:
     """The checkpoint file of a bundled model, a run folder, or a path. Raises CheckpointError."""
     path = Path(name_or_path)
-    if str(name_or_path) in bundled():
-        return PRETRAINED / f"{name_or_path}{SUFFIX}"
+    if (shipped := bundled_files().get(str(name_or_path))) is not None:
+        return shipped
     if path.is_dir():
         if not (path / f"model{SUFFIX}").exists():
             raise CheckpointError(f"{path}: holds no model{SUFFIX}; train one there first")
