@@ -49,7 +49,7 @@ def quantize(
     Example: audio-gen quantize runs/drums
     """
     from audio_gen.checkpoint import save_checkpoint
-    from audio_gen.sampler.library import PRETRAINED, find
+    from audio_gen.sampler.library import bundled_files, find
 
     source = find(model)
     if data is None:
@@ -59,8 +59,8 @@ def quantize(
                 f"{model}: is not in a run with a store; give DATA, its recordings or token store"
             )
     target = output or source
-    if output is None and source.parent == PRETRAINED:
-        raise SettingError(f"{model}: comes with the package; give -o FILE for the quantised one")
+    if output is None and source in bundled_files().values():
+        raise SettingError(f"{model}: comes with audio-gen; give -o FILE for the quantised one")
     if target.is_dir():
         raise OutputError(f"{target}: is a folder; name a file in it, such as {target / source.name}")
     if target.exists() and not force and not target.samefile(source):
