@@ -93,8 +93,8 @@ def curve_of(name: str, value: CurveValue) -> PlayerCurve | Notes:
     """
     if isinstance(value, str):
         return parse_curve(f"{name}={value}")
-    points = [(0.0, value)] if isinstance(value, int | float) else [*value]
     try:
+        points = [(0.0, value)] if isinstance(value, int | float) else [*value]
         seconds = tuple(float(second) for second, _ in points)
         values = tuple(_number(name, str(each)) for _, each in points)
     except (TypeError, ValueError):
