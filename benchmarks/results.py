@@ -1,6 +1,6 @@
 """The README's table of results, from the cards of trained models.
 
-    python -m benchmarks.results                   # bundled models and what was saved, into README.md
+    python -m benchmarks.results                   # bundled models, the zoo's and what was saved, into README.md
     python -m benchmarks.results a.safetensors     # these instead
     python -m benchmarks.results --save runs/drums # keep the card of a run: benchmarks/results/drums.json
     python -m benchmarks.results --check           # exit code 1 if the table is not current
@@ -21,6 +21,7 @@ from audio_gen.sampler.library import PRETRAINED
 
 ROOT = Path(__file__).parents[1]
 SAVED = Path(__file__).parent / "results"
+ZOO = ROOT / "zoo" / "audio_gen_zoo"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 KEPT = (
     "name", "data", "licence", "parameters", "baselines", "steps", "minutes", "samples", "bits_per_sample",
@@ -49,7 +50,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def default_cards(pretrained: Path = PRETRAINED, saved: Path = SAVED) -> list[dict[str, Any]]:
     """Bundled models, and saved results of other names."""
-    cards = [read_card(path) for path in sorted(pretrained.glob(f"*{SUFFIX}"))]
+    cards = [read_card(path) for place in (pretrained, ZOO) for path in sorted(place.glob(f"*{SUFFIX}"))]
     names = {card["name"] for card in cards}
     others = [read_card(path) for path in sorted(saved.glob("*.json"))]
     return cards + [card for card in others if card["name"] not in names]

@@ -1,5 +1,6 @@
 """Every command and every Python example of the README runs as it stands there."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -43,6 +44,7 @@ def desk(tmp_path_factory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, hit, 16_000)
     soundfile.write(folder / "word.wav", hit, 16_000)
+    (folder / "tune.csv").write_text("start,end,key,velocity\n0.1,0.4,60,80\n0.3,0.6,67,70\n")
     return folder
 
 
@@ -57,8 +59,9 @@ def test_command(command: str, desk: Path):
     if words[0] == "run":
         words += QUICK
     done = subprocess.run(
-        [sys.executable, "-m", "audio_gen", *words], cwd=desk, capture_output=True, check=False
-    )
+        [sys.executable, "-m", "audio_gen", *words], cwd=desk, capture_output=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "zoo")},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
     if target:
         (desk / target).write_bytes(done.stdout)
@@ -68,7 +71,8 @@ def test_command(command: str, desk: Path):
 
 
 @pytest.mark.parametrize("example", blocks("python"))
-def test_python_example(example: str):
+def test_python_example(example: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [str(ROOT / "zoo"), *sys.path])
     exec(compile(example, "README.md", "exec"), {})
 
 
