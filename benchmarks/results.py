@@ -48,9 +48,9 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def default_cards(pretrained: Path = PRETRAINED, saved: Path = SAVED) -> list[dict[str, Any]]:
+def default_cards(places: Sequence[Path] = (PRETRAINED, ZOO), saved: Path = SAVED) -> list[dict[str, Any]]:
     """Bundled models, and saved results of other names."""
-    cards = [read_card(path) for place in (pretrained, ZOO) for path in sorted(place.glob(f"*{SUFFIX}"))]
+    cards = [read_card(path) for place in places for path in sorted(place.glob(f"*{SUFFIX}"))]
     names = {card["name"] for card in cards}
     others = [read_card(path) for path in sorted(saved.glob("*.json"))]
     return cards + [card for card in others if card["name"] not in names]

@@ -15,9 +15,10 @@ from toys import RATE, toy_recipe
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.curves import CurveExtractor, extract_curves, hold_curves
+from audio_gen.data.prepare import Report, prepare
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
-from audio_gen.errors import CheckpointError, ControlError
+from audio_gen.errors import CheckpointError, ControlError, RecipeError
 from audio_gen.pages.manifest import read_manifest
 from audio_gen.pitch import parse_note, run_phase, scale_pitch, unscale_pitch
 from audio_gen.player_curves import parse_curve, player_frames
@@ -229,6 +230,41 @@ def test_a_batch_of_notes_says_which_it_plays(trained: Path) -> None:
     ]
     page = (trained / "page" / "index.html").read_text()
     assert "pitch c5" in page and "pitch 600" in page
+
+
+def test_what_is_transposed_is_learned_at_other_pitches(tmp_path: Path) -> None:
+    """In the training part alone; and what does not change is not read again."""
+    write_notes(tmp_path / "recordings")
+
+    def prepared(transpose: list[float]) -> tuple[Store, Report]:
+        controls = {
+            "curves": ["mel", "pitch"],
+            "hop": HOP,
+            "mel_bands": BANDS,
+            "pitch": "{note}",
+            "labels": {},
+        }
+        recipe = toy_recipe(
+            tmp_path / "recordings", controls=controls,
+            data={"pattern": "{how}_{note}_{take}", "valid_where": {"note": ["c5"]}, "transpose": transpose},
+        )  # fmt: skip
+        report = prepare(recipe, tmp_path / "store")
+        return Store(tmp_path / "store"), report
+
+    store, _ = prepared([-1.0, 3.0])
+    assert {clip.source[6:8] for clip in store.clips("valid")} == {"c5"} and len(store.clips("train")) == 27
+    for clip in store.clips("train"):
+        semitones = float(clip.source.partition("(")[2].strip(")") or 0.0)
+        curves = store.curves_of(clip)
+        assert curves is not None
+        hertz = NOTES[clip.source[6:8]] * 2.0 ** (semitones / 12.0)
+        assert np.median(unscale_pitch(curves[:, BANDS:])) == pytest.approx(hertz, rel=1e-2)
+        slower = clip.length / (RATE / 2)
+        assert slower == pytest.approx(2.0 ** (-semitones / 12.0), rel=2e-3)
+    _, again = prepared([3.0])
+    assert again.reused == again.clips == 21
+    with pytest.raises(RecipeError, match="transpose"):
+        toy_recipe(tmp_path, controls={"curves": ["notes"], "hop": HOP}, data={"transpose": [1.0]})
 
 
 def test_names_without_a_note_are_left_out_and_said(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_bundled_models_come_before_saved_results_of_the_same_name(results: Any,
     checkpoint(bundled / "thuds.safetensors")
     results.save(checkpoint(tmp_path / "old.safetensors", bits_per_sample=9.0), saved)
     results.save(checkpoint(tmp_path / "other.safetensors", name="other", bits_per_sample=1.0), saved)
-    cards = results.default_cards(bundled, saved)
+    cards = results.default_cards([bundled], saved)
     assert [(card["name"], card["bits_per_sample"]) for card in cards] == [("thuds", 2.3456), ("other", 1.0)]
 
 
