@@ -26,7 +26,7 @@ NETWORKS = {
         predictors=(16, 32),
     ),
 }
-"""Four classic shapes (one tier with skips), that of recipes/drums.toml and a recipe's default, with
+"""Four classic shapes (one tier with skips), a small one in tiers and a recipe's default, with
 two linear predictors."""
 
 Tensors = dict[str, NDArray[np.float32]]
