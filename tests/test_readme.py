@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = [
     "--set", "train.minutes=1", "--set", "train.steps=2", "--set", "sketch.steps=2",
-    "--set", "train.preview_seconds=0.0", "--set", "generate.0.seconds=0.05", "--set", "generate.0.clips=1", "--set", "generate.1.seconds=0.05",
+    "--set", "train.preview_seconds=0.0", "--set", "generate.0.seconds=0.05", "--set", "generate.0.clips=1",
+    "--set", "generate.1.seconds=0.05",
 ]  # fmt: skip
 """What an hour of training becomes here."""
 
