@@ -8,8 +8,10 @@ from audio_gen.table import STRICT
 
 FILE = "{labels}-t{temperature}-{index:03}.wav"
 FILE_OF_COPIES = "{source}-t{temperature}-{index:03}.wav"
-OF_THEIR_OWN = ("clips", "seconds", "labels", "curves", "sketch_temperature", "guidance")
+OF_THEIR_OWN = ("clips", "seconds", "labels", "curves")
 """What a [[generate]] table with `copies` takes from the recordings, and cannot say."""
+OF_SKETCHES = ("sketch_temperature", "guidance")
+"""What it cannot say either, unless they are `sketched`."""
 
 
 class GenerateSettings(BaseModel):
@@ -24,6 +26,10 @@ class GenerateSettings(BaseModel):
     copies: int | None = Field(None, ge=1)
     """So many of the run's held-out recordings, evenly spaced, each with its own curves, labels and length. What
     follows curves and has no sketch to draw them can do nothing else."""
+    most_seconds: float | None = Field(None, gt=0.0)
+    """So much of each, from its beginning, at most. Left out: all of it."""
+    sketched: bool = False
+    """Of each only what a player would tell (notes, a pitch) is given; the model's sketch draws the rest."""
     clips: int = Field(4, ge=1)
     """Clips per combination."""
     seconds: float = Field(1.0, gt=0.0)
@@ -48,21 +54,28 @@ class GenerateSettings(BaseModel):
 
     @model_validator(mode="after")
     def _copies_have_these(self) -> Self:
-        given = [name for name in OF_THEIR_OWN if name in self.model_fields_set]
-        if self.copies is not None and given:
+        given = [name for name in self._not_said if name in self.model_fields_set]
+        if given:
             raise ValueError(
                 "copies are made once of each recording, with the labels, the length and the curves it has; "
                 f"leave {' and '.join(given)} out, or make another table"
             )
+        of_copies = [name for name in ("most_seconds", "sketched") if getattr(self, name)]
+        if self.copies is None and of_copies:
+            raise ValueError(f"{' and '.join(of_copies)} can be said of copies alone; add copies = 3, say")
         return self
 
     @model_serializer(mode="wrap")
     def _plain(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the defaults that copies do not go by, so that it can be read back."""
         tables: dict[str, Any] = plain(self)
-        return {
-            name: value for name, value in tables.items() if self.copies is None or name not in OF_THEIR_OWN
-        }
+        return {name: value for name, value in tables.items() if name not in self._not_said}
+
+    @property
+    def _not_said(self) -> tuple[str, ...]:
+        if self.copies is None:
+            return ()
+        return OF_THEIR_OWN if self.sketched else OF_THEIR_OWN + OF_SKETCHES
 
     @property
     def template(self) -> str:

@@ -9,9 +9,11 @@ import pytest
 import soundfile
 from command_line import call
 from networks import network_settings, random_tensors
+from test_batch import tables
 from test_sketch import toml
 from toys import RATE, toy_recipe
 
+from audio_gen.batch import expand
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.curves import CurveExtractor, extract_curves, hold_curves
@@ -230,6 +232,29 @@ def test_a_batch_of_notes_says_which_it_plays(trained: Path) -> None:
     ]
     page = (trained / "page" / "index.html").read_text()
     assert "pitch c5" in page and "pitch 600" in page
+
+
+def test_of_sketched_copies_the_sketch_draws_what_no_player_tells(tmp_path: Path) -> None:
+    """As long as the recording, or as is wanted of it at most."""
+    write_notes(tmp_path / "recordings")
+    controls = {"curves": ["mel", "pitch"], "hop": HOP, "mel_bands": BANDS, "pitch": "{note}"}
+    recipe = toy_recipe(
+        tmp_path / "recordings", controls={**controls, "labels": {}},
+        data={"pattern": "{how}_{note}_{take}", "valid_where": {"note": ["c5"]}},
+    )  # fmt: skip
+    prepare(recipe, tmp_path / "store")
+    store, model = Store(tmp_path / "store"), Model(random_checkpoint())
+    again = {"name": "again", "copies": 2, "sketched": True, "guidance": 1.0}
+    whole = expand(tables(again), model, store)
+    (short, _) = expand(tables({**again, "most_seconds": 0.1}), model, store)
+    assert [job.take.seconds for job in whole] == [0.5, 0.5] and short.take.seconds == 0.1
+    curves = short.curves(model)
+    assert isinstance(curves, np.ndarray) and curves.shape == (-(-RATE // 10 // HOP), 3)
+    assert list(short.take.curves) == ["pitch"] and short.take.draw.guidance == 1.0
+    with pytest.raises(ValueError, match="said of copies alone"):
+        tables({"name": "new", "sketched": True})
+    with pytest.raises(RecipeError, match="leave sketched out"):
+        expand(tables(again), Model(replace(random_checkpoint(), sketch=None)), store)
 
 
 def test_what_is_transposed_is_learned_at_other_pitches(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """From [[generate]] tables to jobs: every combination of settings, each with a file of its own."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,11 +42,14 @@ class Job:
     """The recording whose curves it follows; None where none is played again."""
     told: tuple[str, ...] = ()
     """The curves it is given, as a player writes them: "pitch=a2"."""
+    sketched: bool = False
+    """Of the original's curves it is given only those that the model's sketch does not draw."""
 
     def curves(self, model: Model) -> Curves | None:
         """Frames (frames, channels) that it is given; None where there are none to give."""
         if self.original is not None:
-            return self.original.curves()
+            curves = self.original.curves()
+            return curves[:, ~model.drawn] if self.sketched else curves
         return steer(model, self.told, self.take.seconds)[0]
 
 
@@ -71,7 +75,7 @@ def expand(
             planned = _copies(table, model, store, end_seconds, where)
         for number, take, original, told in planned:
             file = _file(table, take, number, original, list(model.labels), where)
-            job = Job(table.name, take, file, original, told)
+            job = Job(table.name, take, file, original, told, table.sketched)
             other = taken.setdefault(job.file.casefold(), job)  # as file systems that ignore case see it
             if other is not job:
                 remedy = _remedy(table.template, other, job)
@@ -132,9 +136,17 @@ def _copies(
     theirs = (tuple(store.curves), store.hop, store.curve_channels)
     if theirs != (tuple(checkpoint.curves), checkpoint.shape.hop, checkpoint.shape.curve_channels):
         raise DataError(f"{where}: the curves of {store.path} are not those that {model.name} follows")
-    for number, original in enumerate(choose_originals(store, table.copies or 0, end_seconds, where)):
+    if table.sketched and (model.sketch is None or not model.told):
+        raise RecipeError(
+            f"{where}: sketched copies need a model that is told something, and draws the rest; leave sketched out"
+        )
+    longest = table.most_seconds or math.inf
+    for number, original in enumerate(
+        choose_originals(store, table.copies or 0, end_seconds, where, longest)
+    ):
         labels = _checked(original.clip.labels, model.labels, where)
-        seconds, told = original.samples / store.sample_rate, dict.fromkeys(store.curves, original.told())
+        given = model.told if table.sketched else store.curves
+        seconds, told = original.samples / store.sample_rate, dict.fromkeys(given, original.told())
         for draw in draws:
             take = Take(
                 model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic

@@ -42,7 +42,7 @@ def write_manifest(
 
 def _entry(job: Job, model: Model, path: Path) -> Clip:
     take = job.take
-    sketched = model.sketch is not None and job.original is None
+    sketched = model.sketch is not None and (job.original is None or job.sketched)
     return Clip(
         file=job.file,
         set=job.set,

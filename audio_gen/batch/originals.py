@@ -1,5 +1,6 @@
 """Held-out recordings that a batch plays again, and all that a model needs to know of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -8,6 +9,7 @@ from pathlib import PurePosixPath
 from audio_gen.curves import Floats
 from audio_gen.data.store import Clip, Store, evenly
 from audio_gen.errors import DataError
+from audio_gen.sampler.parts import samples_of
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,19 @@ class Original:
         return f"{PurePosixPath(self.clip.source).name} {digest}"
 
 
-def choose_originals(store: Store, count: int, end_seconds: float, where: str) -> list[Original]:
-    """`count` held-out recordings, evenly spaced among all of them by name: the same ones every time.
+def choose_originals(
+    store: Store, count: int, end_seconds: float, where: str, most_seconds: float = math.inf
+) -> list[Original]:
+    """`count` held-out recordings, evenly spaced among all of them by name: the same ones every time. Of each at most
+    the first `most_seconds`.
 
     `where` begins the message of the DataError raised where there are fewer.
     """
     held_out: Sequence[Clip] = store.clips("valid")
     if count > len(held_out):
         raise DataError(f"{where}: copies = {count}, but only {len(held_out)} recordings are held out")
-    return [Original(store, clip, store.sounding(clip, end_seconds)) for clip in evenly(held_out, count)]
+    most = samples_of(most_seconds, store.sample_rate)
+    return [
+        Original(store, clip, int(min(most, store.sounding(clip, end_seconds))))
+        for clip in evenly(held_out, count)
+    ]
