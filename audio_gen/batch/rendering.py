@@ -59,9 +59,9 @@ def render(
             progress(skipped + made, len(jobs), samples / rate)
 
     report(0)
-    alike: dict[tuple[str, bool], list[Job]] = {}
+    alike: dict[tuple[str, bool, bool], list[Job]] = {}
     for job in sorted(due, key=lambda job: frames(job.take, rate)):
-        alike.setdefault((_format(job), job.original is None), []).append(job)
+        alike.setdefault((_format(job), job.original is None, job.sketched), []).append(job)
     for group in alike.values():
         for first in range(0, len(group), rows):
             some = group[first : first + rows]
