@@ -88,7 +88,7 @@ def drawn_channels(curves: Sequence[str], channels: int) -> NDArray[np.bool_]:
     """Which of the `channels` of a network's curves a sketch draws, (channels,).
 
     >>> drawn_channels(["mel", "pitch"], 5).tolist()
-    [True, True, True, False, False]
+    [True, True, False, False, False]
     """
     drawn = np.zeros(channels, bool)
     for name in curves:

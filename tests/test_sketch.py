@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import call
+from command_line import call, write_model
 from networks import network_settings, random_tensors
 from toys import RATE, toy_recipe, write_tones
 
@@ -21,6 +21,7 @@ from audio_gen.audio import read
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.coins import coins
+from audio_gen.curves import extract_curves
 from audio_gen.data.prepare import prepare
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
@@ -151,9 +152,16 @@ def test_settings_of_the_sketch_are_heard_and_given_curves_win(model: Model) -> 
     assert np.array_equal(model.generate(0.5, labels={"tone": "low"}, seed=3, curves=frames), clips[0])
 
 
-def test_a_model_without_a_sketch_has_none_to_steer() -> None:
-    called = call("generate", "drums", "--guidance", "2", "-o", "never.wav")
-    assert called.code == 2 and "has no sketch" in called.errors and not Path("never.wav").exists()
+def test_a_model_without_a_sketch_has_none_to_steer(tmp_path: Path) -> None:
+    toy = write_model(tmp_path / "toy.safetensors")
+    called = call("generate", toy, "--guidance", "2", "-o", tmp_path / "never.wav")
+    assert called.code == 2 and "has no sketch" in called.errors and not (tmp_path / "never.wav").exists()
+
+
+def test_bits_are_beside_the_curves_that_a_waveform_has(model: Model) -> None:
+    clip = model.generate(0.3, labels={"tone": "low"}, seed=3)
+    curves = extract_curves(clip, RATE, ["mel"], HOP, BANDS)
+    assert model.bits_per_sample(clip) == model.bits_per_sample(clip, curves=curves)
 
 
 def test_memory_of_a_long_stream_is_that_of_a_short_one(model: Model) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from command_line import call
+from command_line import call, write_model
 from test_sketch import BANDS, HOP, random_checkpoint
 from toys import RATE
 
@@ -93,5 +93,6 @@ def test_it_never_overwrites(model: Path, recording: Path, tmp_path: Path) -> No
 
 
 def test_a_model_without_curves_cannot(recording: Path, tmp_path: Path) -> None:
-    called = call("vocode", recording, "--model", "drums", "-o", tmp_path / "out.wav")
+    toy = write_model(tmp_path / "toy.safetensors")
+    called = call("vocode", recording, "--model", toy, "-o", tmp_path / "out.wav")
     assert called.code == 1 and "follows no curves" in called.errors

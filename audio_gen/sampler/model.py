@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
 from audio_gen.errors import CheckpointError, ControlError, SettingError
+from audio_gen.features import measure
 from audio_gen.mixtures import label_mixtures
 from audio_gen.player_curves import curve_frames, curve_of
 from audio_gen.sampler.asking import Asking
@@ -362,11 +363,14 @@ class Model:
     def bits_per_sample(
         self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
     ) -> float:
-        """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate. `curves` hold all
-        that it follows, frames (frames, channels) or by name."""
+        """Mean bits per sample that this model needs for `waveform` (time,) at its own sample rate. `curves`
+        (frames, channels) hold all that it follows; left out, they are measured in the waveform: then these are the
+        bits that the samples cost beside them."""
         tokens = self.codec.encode(waveform)
         if not len(tokens):
             raise SettingError("bits_per_sample needs at least one sample")
+        if curves is None and self.checkpoint.curves:
+            curves = measure(self.checkpoint, waveform, decibels=0.0)
         return float(self.bits(tokens, labels=labels, curves=curves).mean())
 
     def bits(
