@@ -80,7 +80,7 @@ def parse_curve(text: str) -> PlayerCurve | Notes:
         return read_notes(Path(value))
     with suppress(ValueError):
         return PlayerCurve(name, (0.0,), (_number(name, value),))
-    rows = list(read_moments(Path(value), partial(_finite, name), "a curve", "a number"))
+    rows = list(read_moments(Path(value), partial(_finite, name), "a curve", _wanted(name)))
     return PlayerCurve(name, tuple(second for second, _ in rows), tuple(number for _, number in rows))
 
 
@@ -119,6 +119,10 @@ def curve_frames(
     say beyond is the last frame held. Raises ControlError, as `player_frames`."""
     end = max([seconds, *(curve.end for curve in curves)])
     return player_frames(curves, names, sample_rate, hop, 0, math.ceil(end * sample_rate / hop) + 1)
+
+
+def _wanted(name: str) -> str:
+    return "a number, a note" if name == "pitch" else "a number"
 
 
 def _number(name: str, text: str) -> float:

@@ -2,19 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.checkpoint import Checkpoint
 from audio_gen.curves import hold_curves
+from audio_gen.errors import ControlError, SettingError
+
+Frames: TypeAlias = NDArray[np.float32]
+"""(frames, channels)"""
 
 
 @dataclass(frozen=True)
 class HeldCurves:
     """What each stream follows, however long it plays."""
 
-    rows: tuple[NDArray[np.float32], ...]
-    """(frames, channels) of each stream, as many as are given."""
+    rows: tuple[Frames, ...]
+    """Of each stream, as many as are given."""
     names: tuple[str, ...]
     """Of the curves."""
     hop_seconds: float
@@ -29,3 +35,33 @@ class HeldCurves:
     def keep(self, rows: Sequence[int]) -> "HeldCurves":
         """Those of these streams."""
         return replace(self, rows=tuple(self.rows[row] for row in rows))
+
+
+def hold(
+    checkpoint: Checkpoint, curves: Frames | Sequence[Frames | None] | None, rows: int, hop_seconds: float
+) -> HeldCurves | None:
+    """What each of `rows` streams of a model follows: `curves` are those of all, or one for each; None for a model
+    without. Raises ControlError, SettingError."""
+    names = checkpoint.curves
+    if not isinstance(curves, Sequence):
+        steer = check_frames(checkpoint, curves)
+        return None if steer is None else HeldCurves((steer,) * rows, names, hop_seconds)
+    if len(curves) != rows:
+        raise SettingError(f"curves must be given once, or for each clip: {len(curves)} for {rows}")
+    each = [checked for one in curves if (checked := check_frames(checkpoint, one)) is not None]
+    return HeldCurves(tuple(each), names, hop_seconds)
+
+
+def check_frames(checkpoint: Checkpoint, curves: Frames | None) -> Frames | None:
+    """`curves` as float32; None for a model without. Raises ControlError for others than it follows."""
+    wanted, name = checkpoint.shape.curve_channels, checkpoint.card.get("name", "model")
+    if curves is None:
+        if wanted:
+            raise ControlError(f"{name}: is steered by curves ({', '.join(checkpoint.curves)}); give them")
+        return None
+    curves = np.asarray(curves, np.float32)
+    if not wanted:
+        raise ControlError(f"{name}: has no curves to steer")
+    if curves.ndim != 2 or curves.shape[1] != wanted or not len(curves):
+        raise ControlError(f"{name}: curves must be (frames, {wanted}), got {curves.shape}")
+    return curves

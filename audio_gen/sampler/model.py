@@ -8,20 +8,20 @@ clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Tokens, Waveform
-from audio_gen.errors import CheckpointError, ControlError, SettingError
+from audio_gen.errors import CheckpointError, SettingError
 from audio_gen.features import measure
 from audio_gen.mixtures import label_mixtures
 from audio_gen.player_curves import curve_frames, curve_of
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
-from audio_gen.sampler.held import HeldCurves
+from audio_gen.sampler.held import Frames, check_frames, hold
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.sketching import Sketching
@@ -29,7 +29,6 @@ from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 from audio_gen.sketch import GUIDANCE, TEMPERATURE, drawn_channels
 
 CHUNK_SECONDS = 0.1
-Frames: TypeAlias = NDArray[np.float32]
 
 
 class Model:
@@ -238,10 +237,10 @@ class Model:
         """Streams about to play, from the beginning or from `position` after having heard a waveform.
 
         `heard` (rows, time) is the end of what has been played up to `position`: at least one sample more than
-        the receptive field, or all of it if it is shorter. `curves` are those of every part, or
-        a list of one for each: frames (frames, channels), or what each curve is, by name. Beyond its end each holds
-        its last frame. Where a sketch draws some of their
-        channels, these may be left out: `curves` are those of `told` alone, or None where that is empty.
+        the receptive field, or all of it if it is shorter. `curves` are those of every part, or a list of one for
+        each: frames (frames, channels), or what each curve is, by name. Beyond its end each holds its last frame. Where
+        a sketch draws some of their channels, these may be left out: `curves` are those of `told` alone, or None where
+        that is empty.
         Raises ControlError, SettingError.
         """
         if position:
@@ -260,9 +259,9 @@ class Model:
                 raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
         sketching = None
         if self.sketch is not None and self._leaves_to_sketch(frames):
-            told = self.sketch._spread(frames, rows, self._hop_seconds)
+            told = hold(self.sketch.checkpoint, frames, rows, self._hop_seconds)
             sketching = Sketching.begin(self.sketch, parts, asking, told, self.drawn)
-        spread = None if sketching is not None else self._spread(frames, rows, self._hop_seconds)
+        spread = None if sketching is not None else hold(self.checkpoint, frames, rows, self._hop_seconds)
         nothing = np.zeros((rows, len(self.labels)), np.int32)
         if heard is None or position == 0:
             state, previous = self.engine.start(nothing), np.zeros(rows, np.float32)
@@ -327,38 +326,10 @@ class Model:
         given = [curve_of(name, value) for name, value in curves.items()]
         return curve_frames(given, self.told, self.sample_rate, self.checkpoint.shape.hop)
 
-    def _spread(
-        self, curves: Frames | Sequence[Frames | None] | None, rows: int, hop_seconds: float
-    ) -> HeldCurves | None:
-        """What each row follows."""
-        names = self.checkpoint.curves
-        if not isinstance(curves, Sequence):
-            steer = self._checked(curves)
-            return None if steer is None else HeldCurves((steer,) * rows, names, hop_seconds)
-        if len(curves) != rows:
-            raise SettingError(f"curves must be given once, or for each clip: {len(curves)} for {rows}")
-        each = [checked for checked in map(self._checked, curves) if checked is not None]
-        return HeldCurves(tuple(each), names, hop_seconds)
-
     def _leaves_to_sketch(self, curves: Frames | Sequence[Frames | None] | None) -> bool:
         """Whether `curves` leave out what the sketch draws."""
         first: Any = curves[0] if isinstance(curves, Sequence) and len(curves) else curves
         return first is None or np.shape(first)[-1:] == (np.count_nonzero(~self.drawn),)
-
-    def _checked(self, curves: Frames | None) -> Frames | None:
-        wanted = self.checkpoint.shape.curve_channels
-        if curves is None:
-            if wanted:
-                raise ControlError(
-                    f"{self.name}: is steered by curves ({', '.join(self.checkpoint.curves)}); give them"
-                )
-            return None
-        curves = np.asarray(curves, np.float32)
-        if not wanted:
-            raise ControlError(f"{self.name}: has no curves to steer")
-        if curves.ndim != 2 or curves.shape[1] != wanted or not len(curves):
-            raise ControlError(f"{self.name}: curves must be (frames, {wanted}), got {curves.shape}")
-        return curves
 
     def bits_per_sample(
         self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
@@ -380,7 +351,7 @@ class Model:
         tokens = np.asarray(tokens)
         asking = self._asking([labels or {}])
         state = self.engine.start(np.zeros((1, len(self.labels)), np.int32))
-        steer = self._checked(self._frames(curves))
+        steer = check_frames(self.checkpoint, self._frames(curves))
         spread = None if steer is None else steer[None]
         costs, start = [], 0
         while start < len(tokens):
