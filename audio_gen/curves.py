@@ -130,9 +130,7 @@ class CurveExtractor:
         self._rate, self._names = sample_rate, tuple(names)
         self._hop, self._mel_bands = hop, mel_bands
         self._channels = curve_channels(names, mel_bands)
-        reach = 0
-        if "mel" in names:
-            reach = window_size(sample_rate, hop)
+        reach = window_size(sample_rate, hop) if "mel" in names else 0
         if "pitch" in names:
             around = round(CONTEXT_SECONDS * sample_rate) if pitch is None else NEIGHBOURS * hop
             reach = max(reach, pitch_window(sample_rate) + around)
@@ -207,6 +205,13 @@ def _mel(wave: Floats, margin: int, frames: int, rate: int, hop: int, bands: int
 def window_size(rate: int, hop: int) -> int:
     """Samples of the windows that mel is measured through: a power of two of at least 50 ms and one hop."""
     return 1 << math.ceil(math.log2(max(rate * 0.05, hop, 16)))
+
+
+def look_ahead(rate: int, names: Sequence[str], hop: int) -> int:
+    """Frames at a waveform's end whose windows reach beyond it."""
+    sizes = {"mel": window_size(rate, hop), "pitch": pitch_window(rate)}
+    widest = max((sizes.get(name, hop) for name in names), default=hop)
+    return -(-(widest - hop) // (2 * hop))
 
 
 @lru_cache(maxsize=8)

@@ -27,7 +27,7 @@ at 8 kHz with 20 (chirp, noise and speech-like sounds; torchaudio's own rounding
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
-from audio_gen.curves import curve_channels, extract_curves
+from audio_gen.curves import CurveExtractor, Floats, Moments, curve_channels
 from audio_gen.errors import ControlError, OutputError, SettingError
 
 Curves = NDArray[np.float32]
@@ -53,23 +53,43 @@ def mel_bands(checkpoint: Checkpoint) -> int:
     )
 
 
-def measure(checkpoint: Checkpoint, waveform: ArrayLike, decibels: float | None = None) -> Curves:
+def measure(
+    checkpoint: Checkpoint,
+    waveform: ArrayLike,
+    decibels: float | None = None,
+    *,
+    notes: Callable[[Moments], Floats] | None = None,
+) -> Curves:
     """Curves (frames, channels) of a `waveform` (time,) at the model's sample rate, as the model follows them.
 
-    It is made louder by `decibels`; None brings its peak to that of the recordings the model learned from.
-    Raises ControlError for a model without curves or a silent waveform that cannot be levelled.
+    It is made louder by `decibels`; None brings its peak to that of the recordings the model learned from. `notes`
+    gives the piano roll, which cannot be measured. Raises ControlError for a model without curves or a silent waveform
+    that cannot be levelled.
     """
     if not checkpoint.curves:
         raise ControlError(f"{checkpoint.card.get('name', 'the model')}: follows no curves")
+    louder = louder_by(checkpoint, waveform, decibels)
+    extractor = CurveExtractor(
+        checkpoint.sample_rate,
+        checkpoint.curves,
+        checkpoint.shape.hop,
+        max(1, mel_bands(checkpoint)),
+        notes=notes,
+    )
+    return np.concatenate([*extractor.push(louder), extractor.finish()])
+
+
+def louder_by(checkpoint: Checkpoint, waveform: ArrayLike, decibels: float | None) -> NDArray[np.float32]:
+    """A `waveform` (time,), made louder by `decibels`; None brings its peak to that of the recordings the model learned
+    from. Raises ControlError for a silent one, which cannot be."""
     waveform = np.asarray(waveform, np.float32)
     if decibels is None:
         peak = float(np.abs(waveform).max(initial=0.0))
         if not peak > 0.0:
             raise ControlError("the recording is silent; say how much louder it shall be")
         decibels = 20.0 * math.log10(float(checkpoint.gain.get("peak", 0.9)) / peak)
-    louder = waveform * np.float32(10.0 ** (decibels / 20.0))
-    bands = max(1, mel_bands(checkpoint))
-    return extract_curves(louder, checkpoint.sample_rate, checkpoint.curves, checkpoint.shape.hop, bands)
+    louder: NDArray[np.float32] = waveform * np.float32(10.0 ** (decibels / 20.0))
+    return louder
 
 
 def save_features(path: Path, checkpoint: Checkpoint, curves: Curves, force: bool = False) -> None:

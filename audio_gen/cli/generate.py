@@ -83,6 +83,23 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[@START-END]",
+            help="A recording, or these seconds of it, to go on from. The file begins with it; --seconds, labels and "
+            "curves begin where it ends.",
+            show_default=False,
+        ),
+    ] = None,
+    gain: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DECIBELS",
+            help="Makes the prompt louder.  [default: as loud as the training audio's peak]",
+            show_default=False,
+        ),
+    ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Clips to make, all of one seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
     temperature: Temperature = None,
@@ -119,7 +136,7 @@ def generate(
     from audio_gen.mixtures import settle_labels
     from audio_gen.sampler import Draw, load
     from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
-    from audio_gen.sampler.steering import steer
+    from audio_gen.sampler.steering import hear, steer
     from audio_gen.sampler.take import Take
 
     Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)  # refuses what is out of range
@@ -128,6 +145,8 @@ def generate(
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
     if resume and force:
         raise SettingError("--resume keeps what is there, --force replaces it; give one of them")
+    if gain is not None and prompt is None:
+        raise SettingError("--gain is that of a prompt; give --prompt, too")
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
@@ -135,8 +154,11 @@ def generate(
     labels = settle_labels(labels, loaded.labels)
     length = None if math.isinf(seconds) else seconds
     frames, given = steer(loaded, curve or [], length)
+    heard, begins = (None, "") if prompt is None else hear(loaded, prompt, gain)
+    if heard is not None and length is not None:
+        length += len(heard.waveform) / loaded.sample_rate
     takes = [
-        Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given)
+        Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given, prompt=begins)
         for stream in range(count)
     ]
     outputs = _outputs(output, takes, format)
@@ -145,7 +167,8 @@ def generate(
         loaded = load(model, engine=engine.value, threads=threads, precision=begun)
     takes = [replace(take, precision=loaded.arithmetic) for take in takes]
     rate = loaded.sample_rate
-    found = sum(samples_in(path) for path in outputs) if resume else 0
+    begin = 0 if heard is None else len(heard.waveform)
+    found = sum(max(begin, samples_in(path) if resume else 0) for path in outputs)
     total = math.inf if length is None else count * max(1, round(length * rate))
     began, made = time.perf_counter(), 0
     with Live(quiet) as live:
@@ -157,7 +180,7 @@ def generate(
 
         try:
             clipped = render(
-                loaded, takes, outputs, curves=frames, format=format and format.value, bits=bits,
+                loaded, takes, outputs, curves=frames, prompt=heard, format=format and format.value, bits=bits,
                 force=force, resume=resume, progress=show,
             )  # fmt: skip
         except KeyboardInterrupt:
@@ -172,9 +195,10 @@ def generate(
         what = f"{count} clips of " if count > 1 else ""
         new = f", {made / count / rate:.2f} s of it new" if found else ""
         speed = made / rate / max(time.perf_counter() - began, 1e-9)
+        there = (found + made) / count / rate
         say(
             f"wrote {'standard output' if name == '-' else name} "
-            f"({what}{seconds:.2f} s{new}, {speed:.1f}× real time, seed {seed}, {loaded.precision})",
+            f"({what}{there:.2f} s{new}, {speed:.1f}× real time, seed {seed}, {loaded.precision})",
             quiet,
         )
     if clipped:

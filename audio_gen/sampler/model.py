@@ -7,26 +7,26 @@ clip = model.generate(seconds=1.0, labels={"drum": "kick"}, seed=7)
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
-from audio_gen.codec import Codec, Tokens, Waveform
+from audio_gen.codec import Codec, Waveform
+from audio_gen.curves import Floats, Moments
 from audio_gen.errors import CheckpointError, SettingError
 from audio_gen.features import measure
-from audio_gen.mixtures import label_mixtures
-from audio_gen.player_curves import curve_frames, curve_of
-from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
-from audio_gen.sampler.held import Frames, check_frames, hold
+from audio_gen.sampler.held import check_frames
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
-from audio_gen.sampler.sketching import Sketching
+from audio_gen.sampler.prompt import Prompt
+from audio_gen.sampler.starting import asking_of, frames_of, start
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
-from audio_gen.sketch import GUIDANCE, TEMPERATURE, drawn_channels
+from audio_gen.sketch import drawn_channels
 
 CHUNK_SECONDS = 0.1
 
@@ -136,6 +136,7 @@ class Model:
         sketch_temperature: float | None = None,
         guidance: float | None = None,
         curves: Curves | None = None,
+        prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Waveform: ...
     @overload
@@ -145,6 +146,7 @@ class Model:
         seconds: Each[float],
         *,
         curves: Each[Curves] | None = None,
+        prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
         **settings: Any,
     ) -> Waveform | list[Waveform]:
@@ -155,7 +157,7 @@ class Model:
         parts = parts_of(self.sample_rate, seconds, **settings, draw=self.draw)
         if any(math.isinf(part.samples) for part in parts):
             raise SettingError("seconds must be finite, got inf; use stream() for endless audio")
-        chunks = self._play(parts, curves, chunk_seconds)
+        chunks = self._play(parts, curves, prompt, chunk_seconds)
         clips = [np.concatenate(clip) for clip in zip(*chunks, strict=True)]
         return clips if any(map(is_list, [seconds, *settings.values()])) else clips[0]
 
@@ -173,6 +175,7 @@ class Model:
         sketch_temperature: float | None = None,
         guidance: float | None = None,
         curves: Curves | None = None,
+        prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[Waveform]:
         """Chunks of one clip, float32 (time,), as they are made; endless by default.
@@ -181,15 +184,17 @@ class Model:
         {"drum": {"kick": 0.7, "snare": 0.3}}, and by the second, {"texture": [(0, "rain"), (20, "waves")]}, from one
         to the next in straight lines; texts as `parse_mixture` reads them do, too. Equal `seed`, `stream` and
         settings are equal audio, however it is chunked. `curves` are told to a model that follows more than labels:
-        {"pitch": "a2"}, {"pitch": 55.0}, {"pitch": [(0.0, "a2"), (1.5, 110.0)]}, or frames as `start` has them. See
-        `Draw` for the settings of the draw; those left out are the model's own (`draw`).
+        {"pitch": "a2"}, {"pitch": 55.0}, {"pitch": [(0.0, "a2"), (1.5, 110.0)]}, or frames as `start` has them. A
+        `prompt` is a recording (time,) at the model's sample rate, or a `Prompt`, that the clip goes on from and does
+        not hold; labels and curves begin where it ends. See `Draw` for the settings of the draw;
+        those left out are the model's own (`draw`).
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
         parts = parts_of(
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
             sketch_temperature, guidance, draw=self.draw,
         )  # fmt: skip
-        return (chunk[0] for chunk in self._play(parts, curves, chunk_seconds))
+        return (chunk[0] for chunk in self._play(parts, curves, prompt, chunk_seconds))
 
     def streams(
         self,
@@ -205,6 +210,7 @@ class Model:
         sketch_temperature: Each[float | None] = None,
         guidance: Each[float | None] = None,
         curves: Each[Curves] | None = None,
+        prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> Iterator[list[Waveform]]:
         """Like `stream` for several clips side by side: a chunk of each, empty for those that have ended.
@@ -217,15 +223,23 @@ class Model:
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
             sketch_temperature, guidance, draw=self.draw,
         )  # fmt: skip
-        return self._play(parts, curves, chunk_seconds)
+        return self._play(parts, curves, prompt, chunk_seconds)
 
     def _play(
-        self, parts: Sequence[Part], curves: Each[Curves] | None, chunk_seconds: float
+        self,
+        parts: Sequence[Part],
+        curves: Each[Curves] | None,
+        prompt: ArrayLike | Prompt | None,
+        chunk_seconds: float,
     ) -> Iterator[list[Waveform]]:
         """Checks at once, and plays when it is asked for chunks."""
         if not chunk_seconds > 0.0:
             raise SettingError(f"chunk_seconds must be above 0, got {chunk_seconds:g}")
-        return _chunks(self.start(parts, curves), max(1, round(chunk_seconds * self.sample_rate)))
+        if prompt is not None:
+            prompt = prompt if isinstance(prompt, Prompt) else self.prompt(prompt)
+            parts = [replace(part, samples=part.samples + len(prompt.waveform)) for part in parts]
+        voices = self.start(parts, curves, prompt=prompt)
+        return _chunks(voices, max(1, round(chunk_seconds * self.sample_rate)))
 
     def start(
         self,
@@ -233,6 +247,7 @@ class Model:
         curves: Each[Curves] | None = None,
         heard: NDArray[np.floating] | None = None,
         position: int = 0,
+        prompt: Prompt | None = None,
     ) -> Voices:
         """Streams about to play, from the beginning or from `position` after having heard a waveform.
 
@@ -241,95 +256,26 @@ class Model:
         each: frames (frames, channels), or what each curve is, by name. Beyond its end each holds its last frame. Where
         a sketch draws some of their channels, these may be left out: `curves` are those of `told` alone, or None where
         that is empty.
-        Raises ControlError, SettingError.
-        """
-        if position:
-            given, needed = 0 if heard is None else heard.shape[1], min(position, self.receptive_field + 1)
-            if not needed <= given <= position:
-                raise SettingError(
-                    f"to go on at {position}, the last {needed} samples must be heard, got {given}"
-                )
-        rows = len(parts)
-        frames = (
-            [self._frames(each) for each in curves] if isinstance(curves, Sequence) else self._frames(curves)
-        )
-        asking = self._asking([part.labels for part in parts])
-        for part in parts if self.sketch is None else ():
-            if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
-                raise SettingError(f"{self.name}: has no sketch; leave sketch_temperature and guidance out")
-        sketching = None
-        if self.sketch is not None and self._leaves_to_sketch(frames):
-            told = hold(self.sketch.checkpoint, frames, rows, self._hop_seconds)
-            sketching = Sketching.begin(self.sketch, parts, asking, told, self.drawn)
-        spread = None if sketching is not None else hold(self.checkpoint, frames, rows, self._hop_seconds)
-        nothing = np.zeros((rows, len(self.labels)), np.int32)
-        if heard is None or position == 0:
-            state, previous = self.engine.start(nothing), np.zeros(rows, np.float32)
-            return Voices(
-                self.engine, state, self.codec, parts, asking, [*range(rows)], spread, position, previous,
-                sketching,
-            )  # fmt: skip
-        known = tokens = self._tokens_of(np.asarray(heard, np.float32), begins=heard.shape[1] == position)
-        first = position - tokens.shape[1]
-        if first == 0:
-            state = self.engine.start(nothing)
-        else:  # the first known token is only the one before those to be heard
-            state, first = self.engine.start(nothing, first + 1, tokens[:, 0]), first + 1
-            tokens = tokens[:, 1:]
-        first_frame, last_frame = (sample // self.checkpoint.shape.hop for sample in (first, position - 1))
-        follows = sketching or spread
-        steer = None if follows is None else follows.frames(first_frame, last_frame)
-        at = first
-        while at < position:
-            count = asking.turn(self.engine, state, at, position - at)
-            some = tokens[:, at - first : at - first + count]
-            self.engine.prime(state, some, steer, first_frame=first_frame)
-            at += count
-        # Decoded from its tokens, for a file of integers holds it rounded, and pre-emphasis looks back at it.
-        filtered = heard.shape[1] > known.shape[1]
-        before = heard[:, 0] if filtered else np.zeros(rows)
-        ends = [self.codec.decode(row, float(start))[-1] for row, start in zip(known, before, strict=True)]
-        previous = np.array(ends, np.float32)
-        return Voices(
-            self.engine,
-            state,
-            self.codec,
-            parts,
-            asking,
-            [*range(rows)],
-            spread,
-            position,
-            previous,
-            sketching,
-        )
 
-    def _asking(self, labels: Sequence[Labels]) -> Asking:
-        """Of streams from their beginning. Raises ControlError."""
-        hop, vocabulary = self.checkpoint.shape.hop, self.labels
-        mixtures = [label_mixtures(each, vocabulary) for each in labels]
-        return Asking(mixtures, vocabulary, hop, self._hop_seconds)
+        With a `prompt` positions, and the samples of `parts`, count from its beginning, where all of them stand or
+        later; what they are asked for and told counts from its end. Raises ControlError, SettingError.
+        """
+        return start(self, parts, curves, heard, position, prompt)
+
+    def prompt(
+        self,
+        waveform: ArrayLike,
+        *,
+        decibels: float | None = None,
+        notes: Callable[[Moments], Floats] | None = None,
+    ) -> Prompt:
+        """What streams can go on from, of a `waveform` (time,) at the model's sample rate: see `Prompt.of`."""
+        return Prompt.of(self.checkpoint, waveform, decibels=decibels, notes=notes)
 
     @property
-    def _hop_seconds(self) -> float:
+    def hop_seconds(self) -> float:
+        """Seconds that a frame of curves lasts."""
         return self.checkpoint.shape.hop / self.sample_rate
-
-    def _tokens_of(self, heard: NDArray[np.float32], begins: bool) -> Tokens:
-        """Tokens (rows, time); with pre-emphasis one sample less, unless it is the stream's beginning."""
-        if begins or not self.codec.pre_emphasis:
-            return np.stack([self.codec.encode(row) for row in heard])
-        return np.stack([self.codec.encode(row[1:], float(row[0])) for row in heard])
-
-    def _frames(self, curves: Curves | None) -> Frames | None:
-        """(frames, channels) of what is to be told; None if that is left out. Raises ControlError."""
-        if not isinstance(curves, Mapping):
-            return curves
-        given = [curve_of(name, value) for name, value in curves.items()]
-        return curve_frames(given, self.told, self.sample_rate, self.checkpoint.shape.hop)
-
-    def _leaves_to_sketch(self, curves: Frames | Sequence[Frames | None] | None) -> bool:
-        """Whether `curves` leave out what the sketch draws."""
-        first: Any = curves[0] if isinstance(curves, Sequence) and len(curves) else curves
-        return first is None or np.shape(first)[-1:] == (np.count_nonzero(~self.drawn),)
 
     def bits_per_sample(
         self, waveform: ArrayLike, *, labels: Labels | None = None, curves: Curves | None = None
@@ -349,9 +295,9 @@ class Model:
     ) -> NDArray[np.float64]:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
-        asking = self._asking([labels or {}])
+        asking = asking_of(self, [labels or {}])
         state = self.engine.start(np.zeros((1, len(self.labels)), np.int32))
-        steer = check_frames(self.checkpoint, self._frames(curves))
+        steer = check_frames(self.checkpoint, frames_of(self, curves))
         spread = None if steer is None else steer[None]
         costs, start = [], 0
         while start < len(tokens):

@@ -16,6 +16,7 @@ from audio_gen.errors import AudioFileError, AudioGenError, OutputError
 from audio_gen.interrupts import uninterrupted
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
 from audio_gen.sampler.parts import Each, Part, samples_of
+from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.take import Take
 from audio_gen.sampler.voices import Curves, Voices
 
@@ -38,6 +39,7 @@ def render(
     outputs: Sequence[Path | str],
     *,
     curves: Each[Curves] | None = None,
+    prompt: Prompt | None = None,
     format: str | None = None,
     bits: int | None = None,
     force: bool = False,
@@ -46,7 +48,8 @@ def render(
 ) -> int:
     """Write each take to its output (a path, or "-"), side by side; a file is finished when its take ends.
 
-    `curves` (frames, channels) steer all takes, or are a list of one for each take; `Take.curves` tells of them.
+    `curves` (frames, channels) steer all takes, or are a list of one for each take; `Take.curves` tells of them. With
+    a `prompt` each file begins with it, and goes on from there; `Take.prompt` tells of it.
 
     With `resume`, what a file holds already stays and the rest follows as if it had never stopped: decoded
     samples encode back to their tokens, and coins depend on the position alone. Files that are complete are
@@ -57,18 +60,19 @@ def render(
     steers = list(curves) if isinstance(curves, Sequence) else [curves] * len(takes)
     rows = list(zip(takes, outputs, steers, strict=True))
     for take, output, steer in rows:
-        model.start([_part(model, take)], steer)  # refuses what it cannot play
+        model.start([_part(model, take)], steer, prompt=prompt)  # refuses what it cannot play
         if resume:
             _check_resumable(model, take, output, format, bits)
         elif not force and output != "-" and Path(output).exists() and not is_pipe(Path(output)):
             raise OutputError(f"{output}: exists; use --force to overwrite it or --resume to continue it")
     due = [row for row in rows if not resume or samples_in(row[1]) < _part(model, row[0]).samples]
-    clipped = 0
+    clipped, begin = 0, 0 if prompt is None else len(prompt.waveform)
     for first in range(0, len(due), ROWS):
         with ExitStack() as stack:
             running = []
             for take, output, steer in due[first : first + ROWS]:
-                heard, memory = _kept(model, output) if resume else (None, 0.0)
+                begun = resume and samples_in(output) > begin
+                heard, memory = _kept(model, output) if begun else (None, 0.0)
                 writer = AudioWriter(
                     output,
                     model.sample_rate,
@@ -81,7 +85,9 @@ def render(
                 )
                 stack.enter_context(_closed_at_the_end(writer))
                 running.append(_Running(take, writer, steer, heard, memory))
-            _play(model, running, progress or (lambda samples: None))
+                if prompt is not None:
+                    writer.write(prompt.waveform[writer.samples_written :])
+            _play(model, running, prompt, progress or (lambda samples: None))
         clipped += sum(file.writer.samples_clipped for file in running)
     return clipped
 
@@ -137,13 +143,13 @@ def _part(model: Model, take: Take) -> Part:
     return Part(take.labels, take.seed, take.stream, take.draw, samples_of(take.seconds, model.sample_rate))
 
 
-def _play(model: Model, running: Sequence[_Running], tell: Progress) -> None:
+def _play(model: Model, running: Sequence[_Running], prompt: Prompt | None, tell: Progress) -> None:
     """Finish all files: those that stand at one position go side by side, whoever is furthest behind goes first."""
     chunk = max(1, round(CHUNK_SECONDS * model.sample_rate))
     groups: dict[int, list[_Running]] = {}
     for file in running:
         groups.setdefault(file.writer.samples_written, []).append(file)
-    choirs = [(_voices(model, files, at, chunk), files) for at, files in groups.items()]
+    choirs = [(_voices(model, files, at, prompt, chunk), files) for at, files in groups.items()]
     piece = min(FIRST, chunk)
     while choirs := [choir for choir in choirs if choir[0].playing]:
         voices, files = min(choirs, key=lambda choir: choir[0].position)
@@ -157,7 +163,9 @@ def _play(model: Model, running: Sequence[_Running], tell: Progress) -> None:
         tell(sum(waveform.size for _, waveform in made))
 
 
-def _voices(model: Model, files: Sequence[_Running], position: int, chunk: int) -> Voices:
+def _voices(
+    model: Model, files: Sequence[_Running], position: int, prompt: Prompt | None, chunk: int
+) -> Voices:
     """Streams that stand at `position`, having heard what their files hold."""
     parts = [_part(model, file.take) for file in files]
     given = [file.curves for file in files if file.curves is not None]
@@ -165,10 +173,10 @@ def _voices(model: Model, files: Sequence[_Running], position: int, chunk: int) 
     kept = [(file.heard, file.memory) for file in files]
     heard = [waveform for waveform, memory in kept if waveform is not None and memory is not None]
     if len(heard) == len(files):
-        voices = model.start(parts, curves, np.stack(heard), position)
+        voices = model.start(parts, curves, np.stack(heard), position, prompt)
         voices.previous = np.array([memory for _, memory in kept], np.float32)
         return voices
-    voices = model.start(parts, curves)
+    voices = model.start(parts, curves, prompt=prompt)
     while voices.position < position:  # where the files do not tell what was made, make it again
         voices.next(min(chunk, position - voices.position))
     return voices
@@ -204,7 +212,7 @@ def _check_resumable(model: Model, take: Take, output: Path | str, format: str |
     if not path.exists():
         return
     begun = Take.from_tags(read_tags(path), str(path))
-    for name in ("model_hash", "labels", "seed", "stream", "draw", "curves", "precision"):
+    for name in ("model_hash", "labels", "seed", "stream", "draw", "curves", "prompt", "precision"):
         ours, theirs = getattr(take, name), getattr(begun, name)
         if ours != theirs:
             what = "another model" if name == "model_hash" else f"{name} {_words(theirs)}, now {_words(ours)}"
@@ -219,7 +227,7 @@ def _words(setting: object) -> str:
         return ", ".join(f"{name}={value}" for name, value in setting.items()) or "none"
     if hasattr(setting, "temperature"):
         return ", ".join(f"{name} {value:g}" for name, value in vars(setting).items())
-    return str(setting)
+    return str(setting) or "none"
 
 
 @contextmanager

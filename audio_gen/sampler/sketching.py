@@ -45,9 +45,11 @@ class Sketching:
         asking: Asking,
         told: HeldCurves | None,
         places: NDArray[np.bool_],
+        known: NDArray[np.float32] | None = None,
     ) -> "Sketching":
         """Before the first frame of `parts`, which are asked for what `asking` asks for. `told` are the curves
-        that the player gives: all those that are not drawn."""
+        that the player gives: all those that are not drawn. `known` (frames, channels drawn) are those of a
+        prompt, that the sketch goes on from."""
         rows, unit = len(parts), sketch.checkpoint.shape.pool[0]
         of_frames = replace(asking, samples=unit, pairs=True, frame=-1)
         own = [
@@ -68,7 +70,11 @@ class Sketching:
             sketch.engine, state, sketch.codec, own, of_frames, [*range(rows)], followed, 0,
             np.zeros(rows, np.float32), guided=True,
         )  # fmt: skip
-        return cls(voices, np.zeros((rows, 0, unit), np.float32), places, told)
+        drawn = np.zeros((rows, 0, unit), np.float32)
+        if known is not None:
+            drawn = np.repeat(known[None], rows, axis=0)
+            voices.hear(sketch.codec.encode(drawn).reshape(rows, -1))
+        return cls(voices, drawn, places, told)
 
     def frames(self, first: int, last: int) -> NDArray[np.float32]:
         """Frames `first` to `last` of every row, (rows, frames, channels); those before are forgotten."""

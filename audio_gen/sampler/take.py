@@ -32,11 +32,15 @@ class Take:
     """Curve name: how it was given, such as "-20", or "melody.csv" and a digest of what it says."""
     precision: str = "fp32"
     """`Model.arithmetic`: "fp32", "bf16", or "int8" and a digest of its scales."""
+    prompt: str = ""
+    """What it goes on from: a recording's name, and a digest of what is heard; or nothing."""
 
     def tags(self, version: str) -> dict[str, str]:
         """What is written into the file, so that it can be made again."""
         take = asdict(self) | {"labels": dict(self.labels), "curves": dict(self.curves), "version": version}
         del take["seconds"]
+        if not take["prompt"]:
+            del take["prompt"]
         return {"software": f"{SOFTWARE} {version}", "comment": json.dumps(take, sort_keys=True)}
 
     @classmethod

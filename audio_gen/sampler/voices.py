@@ -105,27 +105,45 @@ class Voices:
         self.previous = waveforms[:, -1]
         return waveforms
 
+    def hear(self, tokens: NDArray[np.uint16]) -> None:
+        """Go on as if `tokens` (rows, time) had been drawn."""
+        heard = 0
+        while heard < tokens.shape[1]:
+            count = self.asking.turn(self.engine, self.state, self.position, tokens.shape[1] - heard)
+            first, frames = self._followed(count)
+            some = tokens[:, heard : heard + count]
+            streams = np.repeat(some, 2, axis=0) if self.guided else some
+            self.engine.prime(self.state, streams, frames, first_frame=first)
+            self.position += count
+            heard += count
+
     def _draw(self, samples: int) -> NDArray[np.uint16]:
         """The next tokens (rows, samples), all asked for the same."""
         parts = [self.parts[number] for number in self.playing]
         tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
         draws = [part.draw for part in parts]
-        hop = self.engine.shape.hop
-        first, last = self.position // hop, (self.position + samples - 1) // hop
-        frames = None if self.curves is None else self.curves.frames(first, last)
+        first, frames = self._followed(samples)
         if self.guided:
             both = [row for row in range(len(parts)) for _ in range(2)]
             return self.engine.sample(
                 self.state,
                 np.stack([tossed[row] for row in both]),
                 [draws[row] for row in both],
-                None if frames is None else frames[both],
+                frames,
                 guidance=[draw.guidance for draw in draws],
                 first_frame=first,
             )[::2]
-        if self.sketching is not None:
-            frames = self.sketching.frames(first, last)
         return self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
+
+    def _followed(self, samples: int) -> tuple[int, NDArray[np.float32] | None]:
+        """Number of the frame that is next, and what the engine's streams follow for so many samples."""
+        hop = self.engine.shape.hop
+        first, last = self.position // hop, (self.position + samples - 1) // hop
+        source = self.sketching or self.curves
+        if source is None:
+            return first, None
+        frames = source.frames(first, last)
+        return first, np.repeat(frames, 2, axis=0) if self.guided else frames
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
