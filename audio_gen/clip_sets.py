@@ -30,6 +30,9 @@ class GenerateSettings(BaseModel):
     """So much of each, from its beginning, at most. Left out: all of it."""
     sketched: bool = False
     """Of each only what a player would tell (notes, a pitch) is given; the model's sketch draws the rest."""
+    prompt_seconds: float | None = Field(None, gt=0.0)
+    """So much of the recording itself each copy begins with, and goes on from there. Copies of this kind need no curves
+    to follow."""
     clips: int = Field(4, ge=1)
     """Clips per combination."""
     seconds: float = Field(1.0, gt=0.0)
@@ -60,7 +63,7 @@ class GenerateSettings(BaseModel):
                 "copies are made once of each recording, with the labels, the length and the curves it has; "
                 f"leave {' and '.join(given)} out, or make another table"
             )
-        of_copies = [name for name in ("most_seconds", "sketched") if getattr(self, name)]
+        of_copies = [name for name in ("most_seconds", "sketched", "prompt_seconds") if getattr(self, name)]
         if self.copies is None and of_copies:
             raise ValueError(f"{' and '.join(of_copies)} can be said of copies alone; add copies = 3, say")
         return self

@@ -24,6 +24,7 @@ from audio_gen.pages.listening import write_page
 from audio_gen.pages.manifest import read_manifest
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler.model import Model
+from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.take import Take
 from audio_gen.settings import Recipe
 
@@ -148,6 +149,36 @@ def test_a_model_that_draws_its_curves_can_be_given_those_of_recordings(
         )  # fmt: skip
         made = read(tmp_path / "clips" / entry.file)
         assert np.array_equal(model.codec.encode(made), model.codec.encode(alone))
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_copies_may_go_on_from_the_recordings(
+    source: Path, store: Store, follows: bool, tmp_path: Path
+) -> None:
+    model = Model(toy_vocoder(store, follows))
+    recipe = vocoder_recipe(source, {**COPIES, "prompt_seconds": 0.1})
+    assert run_batch(recipe, model, store, tmp_path) == Rendered(6, 0)
+    assert run_batch(recipe, model, store, tmp_path) == Rendered(0, 6)
+    held_out = {clip.source: clip for clip in store.clips("valid")}
+    begin = int(0.1 * RATE) // HOP * HOP
+    for entry in read_manifest(tmp_path).clips:
+        clip = held_out[entry.source or ""]
+        made = model.codec.encode(read(tmp_path / "clips" / entry.file))
+        assert np.array_equal(made[:begin], store.tokens(clip)[:begin]) and entry.prompt_seconds == 0.1
+        curves = store.curves_of(clip)
+        assert curves is not None
+        prompt = Prompt(model.codec.decode(made[:begin]), curves[: begin // HOP] if follows else None)
+        alone = model.generate(
+            entry.seconds - begin / RATE, labels=clip.labels, seed=4, temperature=entry.temperature,
+            prompt=prompt, curves=curves[begin // HOP :] if follows else None,
+        )  # fmt: skip
+        assert np.array_equal(made[begin:], model.codec.encode(alone))
+    page = write_page(tmp_path, audio="embed", output=tmp_path / "one").read_text(encoding="utf-8")
+    assert "generated from its first 0.1 s, temperature 0.7" in page
+    with pytest.raises(DataError, match="must leave something to play"):
+        expand(tables({**COPIES, "prompt_seconds": 60}), model, store)
+    with pytest.raises(ValueError, match="said of copies alone"):
+        tables({"name": "new", "prompt_seconds": 1.0})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")

@@ -18,6 +18,7 @@ from audio_gen.mixtures import settle_labels
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import samples_of
+from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.steering import steer
 from audio_gen.sampler.take import Take
 from audio_gen.sampler.voices import Curves
@@ -45,10 +46,24 @@ class Job:
     sketched: bool = False
     """Of the original's curves it is given only those that the model's sketch does not draw."""
 
+    prompt_seconds: float | None = None
+    """So much of the original it begins with."""
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """What it goes on from."""
+        if self.original is None or self.prompt_seconds is None:
+            return None
+        return self.original.prompt(self.prompt_seconds)
+
     def curves(self, model: Model) -> Curves | None:
-        """Frames (frames, channels) that it is given; None where there are none to give."""
+        """Frames (frames, channels) that it is given, from where a prompt ends; None where there are none to give."""
         if self.original is not None:
-            curves = self.original.curves()
+            if not (model.told if self.sketched else model.checkpoint.curves):
+                return None
+            prompt = self.prompt
+            begin = 0 if prompt is None or prompt.curves is None else len(prompt.curves)
+            curves = self.original.curves()[begin:]
             return curves[:, ~model.drawn] if self.sketched else curves
         return steer(model, self.told, self.take.seconds)[0]
 
@@ -75,7 +90,7 @@ def expand(
             planned = _copies(table, model, store, end_seconds, where)
         for number, take, original, told in planned:
             file = _file(table, take, number, original, list(model.labels), where)
-            job = Job(table.name, take, file, original, told, table.sketched)
+            job = Job(table.name, take, file, original, told, table.sketched, table.prompt_seconds)
             other = taken.setdefault(job.file.casefold(), job)  # as file systems that ignore case see it
             if other is not job:
                 remedy = _remedy(table.template, other, job)
@@ -89,9 +104,10 @@ def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], told
     for. Raises ControlError.
     """
     where = f"[[generate]] {table.name}"
-    if table.copies is not None and not curves:
+    if table.copies is not None and not curves and table.prompt_seconds is None:
         raise ControlError(
-            f"{where}: copies follow the curves of recordings, and {name} follows none; use clips"
+            f"{where}: copies follow the curves of recordings, and {name} follows none; use clips, or go on from "
+            "recordings: prompt_seconds = 2, say"
         )
     missing = [curve for curve in told if curve not in table.curves]
     if table.copies is None and missing:
@@ -134,9 +150,13 @@ def _copies(
             f"{where}: copies are made of a store's recordings, and there is none; prepare it first"
         )
     theirs = (tuple(store.curves), store.hop, store.curve_channels)
-    if theirs != (tuple(checkpoint.curves), checkpoint.shape.hop, checkpoint.shape.curve_channels):
+    if model.checkpoint.curves and theirs != (
+        tuple(checkpoint.curves),
+        checkpoint.shape.hop,
+        checkpoint.shape.curve_channels,
+    ):
         raise DataError(f"{where}: the curves of {store.path} are not those that {model.name} follows")
-    if table.sketched and (model.sketch is None or not model.told):
+    if table.sketched and (model.sketch is None or not (model.told or table.prompt_seconds)):
         raise RecipeError(
             f"{where}: sketched copies need a model that is told something, and draws the rest; leave sketched out"
         )
@@ -145,11 +165,24 @@ def _copies(
         choose_originals(store, table.copies or 0, end_seconds, where, longest)
     ):
         labels = _checked(original.clip.labels, model.labels, where)
-        given = model.told if table.sketched else store.curves
-        seconds, told = original.samples / store.sample_rate, dict.fromkeys(given, original.told())
+        given = model.told if table.sketched else model.checkpoint.curves
+        told = dict.fromkeys(given, original.told()) if given else {}
+        seconds, heard = original.samples / store.sample_rate, ""
+        if table.prompt_seconds is not None:
+            name = PurePosixPath(original.clip.source).name
+            heard = f"{name} {original.prompt(table.prompt_seconds).digest}"
         for draw in draws:
             take = Take(
-                model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic
+                model.name,
+                checkpoint.hash,
+                seconds,
+                labels,
+                table.seed,
+                0,
+                draw,
+                told,
+                model.arithmetic,
+                heard,
             )
             yield number, take, original, ()
 

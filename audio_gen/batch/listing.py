@@ -60,6 +60,7 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         sketch_temperature=take.draw.sketch_temperature if sketched else None,
         guidance=take.draw.guidance if sketched else None,
         source=job.original.clip.source if job.original else None,
+        prompt_seconds=job.prompt_seconds,
     )
 
 

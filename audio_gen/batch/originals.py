@@ -10,11 +10,12 @@ from audio_gen.curves import Floats
 from audio_gen.data.store import Clip, Store, evenly
 from audio_gen.errors import DataError
 from audio_gen.sampler.parts import samples_of
+from audio_gen.sampler.prompt import Prompt
 
 
 @dataclass(frozen=True)
 class Original:
-    """One recording of a store that has curves."""
+    """One recording of a store."""
 
     store: Store
     clip: Clip
@@ -32,6 +33,19 @@ class Original:
         if curves is None:
             raise DataError(f"{self.store.path}: holds no curves; prepare it with [controls] curves")
         return curves[: -(-self.samples // self.store.hop)]
+
+    def prompt(self, seconds: float) -> Prompt:
+        """Its first `seconds`, in whole frames, as a model of this store hears them. Raises DataError where nothing is
+        left to go on with."""
+        unit = self.store.hop if self.store.curves else 1
+        units = int(seconds * self.store.sample_rate) // unit
+        if not 0 < units * unit < self.samples:
+            length = self.samples / self.store.sample_rate
+            raise DataError(
+                f"{self.clip.source}: is {length:.2f} s long; prompt_seconds = {seconds:g} must leave something to play"
+            )
+        waveform = self.store.codec.decode(self.store.tokens(self.clip)[: units * unit])
+        return Prompt(waveform, self.curves()[:units] if self.store.curves else None)
 
     def told(self) -> str:
         """What identifies its curves: its file, and a digest of what they say."""

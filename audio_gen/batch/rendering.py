@@ -59,9 +59,9 @@ def render(
             progress(skipped + made, len(jobs), samples / rate)
 
     report(0)
-    alike: dict[tuple[str, bool, bool], list[Job]] = {}
+    alike: dict[tuple[str, bool, bool, str], list[Job]] = {}
     for job in sorted(due, key=lambda job: frames(job.take, rate)):
-        alike.setdefault((_format(job), job.original is None, job.sketched), []).append(job)
+        alike.setdefault((_format(job), job.original is None, job.sketched, job.take.prompt), []).append(job)
     for group in alike.values():
         for first in range(0, len(group), rows):
             some = group[first : first + rows]
@@ -70,8 +70,8 @@ def render(
                 takes = [job.take for job in some]
                 curves = [steer for job in some if (steer := job.curves(model)) is not None]
                 render_takes(
-                    model, takes, parts, curves=curves or None, format=_format(some[0]), force=True,
-                    progress=report,
+                    model, takes, parts, curves=curves or None, prompt=some[0].prompt, format=_format(some[0]),
+                    force=True, progress=report,
                 )  # fmt: skip
             made += len(some)
             report(0)

@@ -60,7 +60,10 @@ class Clip(_Table):
     guidance: float | None = None
     """Of the sketch; None where none has drawn."""
     source: str | None = None
-    """The recording whose curves it follows, relative to the data's folder; None where it follows none."""
+    """The recording that it goes on from or whose curves it follows, relative to the data's folder; None where it does
+    neither."""
+    prompt_seconds: float | None = None
+    """So much of the recording it begins with."""
 
 
 class RealClip(_Table):

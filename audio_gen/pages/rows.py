@@ -126,7 +126,7 @@ def table_html(
             rows.append(_row("real", "real, through the codec", cells))
         for settings, clips in group.generated.items():
             cells = [_generated_cell(clip, drawn[clip.file], loud_db) for clip in clips]
-            how = "generated" if group.source is None else "generated from its curves"
+            how = "generated" + (f" {_from(clips[0], 'its')}" if group.source else "")
             rows.append(_row("generated", f"{how}, {settings}", cells))
         bodies.append(f'<tbody id="set-{number}-{place}" role="rowgroup">\n' + "\n".join(rows) + "\n</tbody>")
     return (
@@ -161,6 +161,14 @@ def _name_row(group: Group) -> str:
     )
 
 
+def _from(clip: Clip, whose: str) -> str:
+    """What a clip was made from, of a recording."""
+    before, after = (f"{whose} ", "") if whose == "its" else ("", f" {whose}")
+    if clip.prompt_seconds is None:
+        return f"from {before or 'the '}curves{after}"
+    return f"from {before or 'the '}first {clip.prompt_seconds:g} s{after}"
+
+
 def _row(kind: str, header: str, cells: Sequence[str]) -> str:
     return (
         f'<tr class="{kind}" role="row"><th scope="row" role="rowheader">{escape(header)}</th>\n'
@@ -178,7 +186,7 @@ def _real_cell(clip: RealClip, drawn: Drawn) -> str:
 
 
 def _generated_cell(clip: Clip, drawn: Drawn, loud_db: float) -> str:
-    what = labels_text(clip.labels) if clip.source is None else f"from the curves of {clip.source}"
+    what = _from(clip, f"of {clip.source}") if clip.source else labels_text(clip.labels)
     spoken = (
         f"Generated {what}, seed {clip.seed}, stream {clip.stream}, "
         f"{settings_text(clip)}, {drawn.seconds:.2f} seconds"
