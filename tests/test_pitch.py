@@ -17,7 +17,7 @@ from audio_gen.batch import expand
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.curves import CurveExtractor, extract_curves, hold_curves
-from audio_gen.data.prepare import Report, prepare
+from audio_gen.data.prepare import prepare
 from audio_gen.data.sketches import SketchStore
 from audio_gen.data.store import Store
 from audio_gen.errors import CheckpointError, ControlError, RecipeError
@@ -255,41 +255,6 @@ def test_of_sketched_copies_the_sketch_draws_what_no_player_tells(tmp_path: Path
         tables({"name": "new", "sketched": True})
     with pytest.raises(RecipeError, match="leave sketched out"):
         expand(tables(again), Model(replace(random_checkpoint(), sketch=None)), store)
-
-
-def test_what_is_transposed_is_learned_at_other_pitches(tmp_path: Path) -> None:
-    """In the training part alone; and what does not change is not read again."""
-    write_notes(tmp_path / "recordings")
-
-    def prepared(transpose: list[float]) -> tuple[Store, Report]:
-        controls = {
-            "curves": ["mel", "pitch"],
-            "hop": HOP,
-            "mel_bands": BANDS,
-            "pitch": "{note}",
-            "labels": {},
-        }
-        recipe = toy_recipe(
-            tmp_path / "recordings", controls=controls,
-            data={"pattern": "{how}_{note}_{take}", "valid_where": {"note": ["c5"]}, "transpose": transpose},
-        )  # fmt: skip
-        report = prepare(recipe, tmp_path / "store")
-        return Store(tmp_path / "store"), report
-
-    store, _ = prepared([-1.0, 3.0])
-    assert {clip.source[6:8] for clip in store.clips("valid")} == {"c5"} and len(store.clips("train")) == 27
-    for clip in store.clips("train"):
-        semitones = float(clip.source.partition("(")[2].strip(")") or 0.0)
-        curves = store.curves_of(clip)
-        assert curves is not None
-        hertz = NOTES[clip.source[6:8]] * 2.0 ** (semitones / 12.0)
-        assert np.median(unscale_pitch(curves[:, BANDS:])) == pytest.approx(hertz, rel=1e-2)
-        slower = clip.length / (RATE / 2)
-        assert slower == pytest.approx(2.0 ** (-semitones / 12.0), rel=2e-3)
-    _, again = prepared([3.0])
-    assert again.reused == again.clips == 21
-    with pytest.raises(RecipeError, match="transpose"):
-        toy_recipe(tmp_path, controls={"curves": ["notes"], "hop": HOP}, data={"transpose": [1.0]})
 
 
 def test_names_without_a_note_are_left_out_and_said(tmp_path: Path) -> None:

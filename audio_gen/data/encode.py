@@ -34,8 +34,6 @@ class Part:
     """Decibels (RMS, of full scale) of the noise laid under it."""
     seed: int = 0
     """Of that noise."""
-    rate: int | None = None
-    """Hertz, that the file is read at in place of the target rate, to transpose it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def waveform(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
 
 def _recorded(part: Part, sample_rate: int) -> Iterator[NDArray[np.float32]]:
     at = 0
-    for block in read_blocks(part.path, part.rate or sample_rate, allow_truncated=part.truncated):
+    for block in read_blocks(part.path, sample_rate, allow_truncated=part.truncated):
         piece = block[max(0, part.start - at) : max(0, part.stop - at)]
         at += len(block)
         if len(piece):

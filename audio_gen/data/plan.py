@@ -12,7 +12,7 @@ import os
 import sqlite3
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from audio_gen.audio import find_audio
@@ -45,15 +45,6 @@ class Planned:
     peak: float
     """Of the whole file, after the gain."""
     rms: float
-    rate: int
-    """Hertz, that the source is read at: below the target rate it sounds higher, for what was read is played faster."""
-    transpose: float = 0.0
-    """Semitones that this makes."""
-
-    @property
-    def name(self) -> str:
-        """Of the clip: its source, and how it is transposed."""
-        return f"{self.source} ({self.transpose:+g})" if self.transpose else self.source
 
     @property
     def length(self) -> int:
@@ -324,7 +315,7 @@ def _move(survey: sqlite3.Connection, held: int, order: str) -> None:
 
 
 def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]:
-    """Every clip to be, by source, training part first, each as it is before as it is transposed."""
+    """Every clip to be, by source, training part first."""
     end = round(data.end_seconds * data.sample_rate)
     rows = survey.execute(
         f"""SELECT source, held, frames, labels, pitch, gain, clip_group, digest, truncated, peak, rms, onset, fade
@@ -337,24 +328,10 @@ def planned(survey: sqlite3.Connection, data: DataSettings) -> Iterator[Planned]
             start = max(start, min(onset - lead, stop - 1)) if start == 0 else start
             if last and data.tail_seconds is not None:
                 stop = max(start + 1, min(stop, fade + round(data.tail_seconds * data.sample_rate)))
-            clip = Planned(
+            yield Planned(
                 source, split, start, stop, end if last else 0, json.loads(labels), pitch, gain, group,
-                digest, bool(truncated), float(f"{peak * gain:.6g}"), float(f"{rms * gain:.6g}"), data.sample_rate,
+                digest, bool(truncated), float(f"{peak * gain:.6g}"), float(f"{rms * gain:.6g}"),
             )  # fmt: skip
-            yield clip
-            if split == "train":
-                transposed = [_transposed(clip, semitones) for semitones in data.transpose]
-                yield from sorted(transposed, key=lambda each: each.name)
-
-
-def _transposed(clip: Planned, semitones: float) -> Planned:
-    """The same, so many semitones higher."""
-    speed = 2.0 ** (semitones / 12.0)
-    rate = round(clip.rate / speed)
-    start = clip.start * rate // clip.rate
-    stop = max(start + 1, clip.stop * rate // clip.rate - 1)  # resampling may give one sample fewer
-    pitch = None if clip.pitch is None else clip.pitch * speed
-    return replace(clip, start=start, stop=stop, pitch=pitch, rate=rate, transpose=semitones)
 
 
 def _parts(data: DataSettings, held: bool, frames: int) -> list[tuple[str, int, int]]:

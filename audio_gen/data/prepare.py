@@ -181,17 +181,14 @@ class _Build:
         vocabulary = {name: list(values) for name, values in self._report.labels.items()}
         _feed(digest, [VERSION, self._settings, vocabulary])
         for each in plan.planned(self._table, self._recipe.data):
-            _feed(digest, [each.name, each.split, each.length, each.labels, each.group, self._key(each)])
+            _feed(digest, [each.source, each.split, each.length, each.labels, each.group, self._key(each)])
         return digest.hexdigest()
 
     def _key(self, each: plan.Planned) -> str:
         """Identifies the content of a clip."""
         digest = hashlib.blake2b(digest_size=12)
         notes = self._notes(each)
-        turned = [f"transposed {each.transpose:g}"] if each.transpose else []
-        told = (
-            turned + ([] if each.pitch is None else [each.pitch]) + ([] if notes is None else [notes.digest])
-        )
+        told = ([] if each.pitch is None else [each.pitch]) + ([] if notes is None else [notes.digest])
         _feed(digest, [self._settings, each.digest, each.gain, each.start, each.stop, each.end, *told])
         return digest.hexdigest()
 
@@ -211,7 +208,7 @@ class _Build:
                         report.reused += 1
                         report.clipped += written["clipped"]
                     else:
-                        fresh.append((each, record, old_clips.find(each.name, record["key"])))
+                        fresh.append((each, record, old_clips.find(each.source, record["key"])))
                 self._write_batch(writer, fresh, old_clips)
                 done += len(batch)
                 self._tell(done, report.clips, "encoding")
@@ -253,7 +250,7 @@ class _Build:
     def _record(self, each: plan.Planned, writer: shards.Writer) -> shards.Record:
         frames = -(-each.length // self._recipe.controls.hop) if self._curve_channels else 0
         return {
-            "source": each.name,
+            "source": each.source,
             "split": each.split,
             **writer.place(each.length, frames),
             "length": each.length,
@@ -271,7 +268,7 @@ class _Build:
         path = Path(self._recipe.data.source) / each.source
         return Part(
             path, each.start, each.stop, each.end, each.gain, each.truncated, each.pitch, self._notes(each),
-            self._recipe.data.dither, int(each.digest[:15], 16), each.rate,
+            self._recipe.data.dither, int(each.digest[:15], 16),
         )  # fmt: skip
 
     def _notes(self, each: plan.Planned) -> Notes | None:

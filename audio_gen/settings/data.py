@@ -1,7 +1,7 @@
 """[data] and [codec]: from recordings to tokens."""
 
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -48,9 +48,6 @@ class DataSettings(Settings):
     sample. The tails of one-shots are mostly the room's noise, which no model can predict and nobody wants."""
     end_seconds: float = Field(0.0, ge=0.0, le=10.0)
     """Silence learned after the end of each clip, so that a one-shot knows how to stop."""
-    transpose: list[Annotated[float, Field(ge=-12.0, le=12.0)]] = []
-    """Augmentation where notes are told: all that is learned from is also learned so many semitones higher, as if a
-    tape ran faster; [-1, 1] makes of notes a minor third apart a note at every semitone."""
     dither: float | None = Field(None, ge=-90.0, le=-20.0)
     """Decibels (RMS, of full scale) of noise that is laid under all that is learned, silence included. Left out: none.
     Where silence is exact, nothing in it says that it may ever end, and a model may never leave it; -66 is hardly

@@ -59,8 +59,6 @@ class Recipe(Settings):
                 "train.gain_range makes walks softer, which curves of "
                 f"{' and '.join(SKETCHABLE)} can follow; controls.curves is {self.controls.curves}"
             )
-        if self.data.transpose and "notes" in self.controls.curves:
-            raise ValueError("data.transpose cannot transpose the notes of controls.curves; leave it out")
         if self.sketch is not None and not can_sketch(self.controls.curves):
             raise ValueError(
                 f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
