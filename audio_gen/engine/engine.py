@@ -3,12 +3,22 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.engine.binding import DRAW, CNetwork, CWork, choose_isa, library_path, load_library
+from audio_gen.engine.arguments import (
+    DrawSettings,
+    Indices,
+    c_draws,
+    check_coins,
+    check_curves,
+    check_labels,
+    check_tokens,
+    pairs,
+)
+from audio_gen.engine.binding import CNetwork, CWork, choose_isa, library_path, load_library
 from audio_gen.engine.pack import (
     PRECISIONS,
     check_scales,
@@ -20,25 +30,6 @@ from audio_gen.engine.pack import (
 from audio_gen.engine.state import State, aligned_rows
 from audio_gen.errors import ControlError, EngineError, SettingError
 from audio_gen.shape import NetworkShape
-
-Indices = NDArray[np.integer] | Sequence[Sequence[int]]
-
-
-MAX_MEMORY = 1 << 32
-"""Floats of state that one `start` may ask for."""
-
-
-class DrawSettings(Protocol):
-    """How to draw; `audio_gen.sampler.Draw` is one."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_k(self) -> int: ...
-    @property
-    def top_p(self) -> float: ...
-    @property
-    def min_p(self) -> float: ...
 
 
 class Engine:
@@ -114,12 +105,12 @@ class Engine:
         (default: silence), the state continues bit for bit like that of the uninterrupted stream.
         Raises ControlError for an unknown label index or token.
         """
-        rows = self._checked_labels(labels)
+        rows = check_labels(labels, self.shape, self._network.state_count)
         if position < 0 or position >= 1 << 62:
             raise SettingError(f"position must be from 0 to 2**62 - 1 samples, got {position}")
         before = np.full(len(rows), self.silence, np.uint16)
         if last is not None:
-            before = self._checked_tokens(np.reshape(last, (-1, 1)), len(rows))[:, 0].copy()
+            before = check_tokens(np.reshape(last, (-1, 1)), len(rows), self.levels)[:, 0].copy()
         asked = [embedding[rows[:, column]] for column, embedding in enumerate(self._embeddings)]
         memory = aligned_rows(len(rows), self._network.state_count)
         return State(position, position, before, self._condition(asked, len(rows)), memory)
@@ -167,14 +158,14 @@ class Engine:
         `curves`: float32 (streams, frames, curve channels), the frames of the whole stream from `first_frame` on;
         the last one is held. Raises ControlError for tokens or curves of a wrong size or range.
         """
-        known = self._checked_tokens(tokens, state.streams)
+        known = check_tokens(tokens, state.streams, self.levels)
         self._run(state, known.shape[1], curves, first_frame, known=known)
 
     def logits(
         self, state: State, tokens: NDArray[np.integer], curves: NDArray[np.floating] | None = None
     ) -> NDArray[np.float32]:
         """Feed known tokens like `prime`. float32 (streams, time, levels): [:, t] predict tokens[:, t]."""
-        known = self._checked_tokens(tokens, state.streams)
+        known = check_tokens(tokens, state.streams, self.levels)
         logits = np.empty((*known.shape, self.levels), np.float32)
         self._run(state, known.shape[1], curves, known=known, logits=logits)
         return logits
@@ -183,7 +174,7 @@ class Engine:
         self, state: State, tokens: NDArray[np.integer], curves: NDArray[np.floating] | None = None
     ) -> NDArray[np.float32]:
         """Feed known tokens like `prime`. float32 (streams, time): log2 of the probability of each of them."""
-        known = self._checked_tokens(tokens, state.streams)
+        known = check_tokens(tokens, state.streams, self.levels)
         found = np.empty(known.shape, np.float32)
         self._run(state, known.shape[1], curves, known=known, log_probabilities=found)
         return found
@@ -209,12 +200,8 @@ class Engine:
         Raises SettingError for coins, a draw or guidance out of range, ControlError for curves, EngineError if
         the network's output is not finite.
         """
-        coins = np.ascontiguousarray(coins, np.float32)
-        if coins.ndim != 2 or coins.shape[0] != state.streams:
-            raise SettingError(f"coins must be (streams = {state.streams}, time), got {coins.shape}")
-        if coins.size and not (coins.min() >= 0.0 and coins.max() < 1.0):
-            raise SettingError("coins must be numbers from 0 to below 1")
-        draws = _c_draws(draw, state.streams)
+        coins = check_coins(coins, state.streams)
+        draws = c_draws(draw, state.streams)
         drawn = np.empty(coins.shape, np.uint16)
         scores = log_probabilities
         if scores is not None and (scores.shape != coins.shape or scores.dtype != np.float32):
@@ -224,7 +211,7 @@ class Engine:
         if scores is not None:
             more["log_probabilities"] = np.empty(coins.shape, np.float32)
         if guidance is not None:
-            more["guidance"] = _pairs(guidance, state.streams)
+            more["guidance"] = pairs(guidance, state.streams)
         self._run(state, coins.shape[1], curves, first_frame, coins=coins, draws=draws, drawn=drawn, **more)
         if scores is not None:
             scores[...] = more["log_probabilities"]
@@ -235,7 +222,7 @@ class Engine:
         logits = np.ascontiguousarray(logits, np.float32)
         if logits.shape != (self.levels,) or not 0.0 <= coin < 1.0:
             raise SettingError(f"a draw needs ({self.levels},) logits and a coin from 0 to below 1")
-        token = self._network.draw(logits, _c_draws(draw, 1), coin)
+        token = self._network.draw(logits, c_draws(draw, 1), coin)
         if token < 0:
             raise EngineError("logits hold NaN or infinity")
         return token
@@ -253,7 +240,9 @@ class Engine:
             return
         first = state.position // self.shape.hop
         last = (state.position + steps - 1) // self.shape.hop
-        frames = self._checked_curves(curves, state.streams, first - first_frame, last - first_frame)
+        frames = check_curves(
+            curves, self.shape.curve_channels, state.streams, first - first_frame, last - first_frame
+        )
         unit = 2 if "guidance" in arrays else 1  # pairs stay together
         groups = min(self.threads, state.streams // unit)
         bounds = [state.streams // unit * group // groups * unit for group in range(groups + 1)]
@@ -296,65 +285,6 @@ class Engine:
             setattr(work, name, array[rows].ctypes.data)
         return work
 
-    def _checked_labels(self, labels: Indices) -> NDArray[np.int32]:
-        rows = np.asarray(labels)
-        if rows.size == 0 and rows.ndim == 2:
-            rows = rows.astype(np.int32)
-        wanted = len(self.shape.labels)
-        if rows.ndim != 2 or rows.shape[1] != wanted or not np.issubdtype(rows.dtype, np.integer):
-            raise ControlError(
-                f"labels must be whole numbers (streams, {wanted}), got {rows.dtype} {rows.shape}"
-            )
-        if not 1 <= len(rows) <= 1 << 20:
-            raise ControlError(f"there must be from 1 to {1 << 20} streams, got {len(rows)}")
-        if len(rows) * self._network.state_count > MAX_MEMORY:
-            raise ControlError(
-                f"{len(rows)} streams of this model need over 16 GiB of state; ask for fewer at once"
-            )
-        for column, (name, values) in enumerate(self.shape.labels.items()):
-            if rows[:, column].min() < 0 or rows[:, column].max() > len(values):
-                raise ControlError(f"label {name}: index must be from 0 (none) to {len(values)}")
-        return rows.astype(np.int32)
-
-    def _checked_tokens(self, tokens: NDArray[np.integer], streams: int) -> NDArray[np.uint16]:
-        tokens = np.asarray(tokens)
-        if tokens.ndim != 2 or tokens.shape[0] != streams or not np.issubdtype(tokens.dtype, np.integer):
-            got = f"{tokens.dtype} {tokens.shape}"
-            raise ControlError(f"tokens must be whole numbers (streams = {streams}, time), got {got}")
-        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.levels):
-            raise ControlError(
-                f"tokens must be from 0 to {self.levels - 1}, got {tokens.min()} to {tokens.max()}"
-            )
-        return np.ascontiguousarray(tokens, np.uint16)
-
-    def _checked_curves(
-        self, curves: NDArray[np.floating] | None, streams: int, first: int, last: int
-    ) -> NDArray[np.float32] | None:
-        """Frames `first` to `last`, or the held last one, as the library wants them; None for a model without."""
-        channels = self.shape.curve_channels
-        if curves is None:
-            if channels:
-                raise ControlError(f"this model is steered by curves: give (streams, frames, {channels})")
-            return None
-        if not channels:
-            raise ControlError("this model has no curves; leave them out")
-        if first < 0:
-            raise ControlError(f"the curves begin {-first} frames too late")
-        curves = np.asarray(curves)
-        if (
-            curves.ndim != 3
-            or curves.shape[0] != streams
-            or curves.shape[1] < 1
-            or curves.shape[2] != channels
-        ):
-            raise ControlError(
-                f"curves must be (streams = {streams}, frames, {channels}), got {curves.shape}"
-            )
-        used = np.ascontiguousarray(curves[:, min(first, curves.shape[1] - 1) : last + 1], np.float32)
-        if not np.isfinite(used).all():
-            raise ControlError("curves hold NaN or infinity")
-        return used
-
 
 def _mix(shares: NDArray[np.float64], embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum (streams, channels) of so much of each row, from `shares` (streams, rows) of an embedding (rows, channels).
@@ -365,29 +295,3 @@ def _mix(shares: NDArray[np.float64], embedding: NDArray[np.float32]) -> NDArray
     for row in np.flatnonzero(shares.any(axis=0)):
         mixed += shares[:, row, None] * embedding[row]
     return mixed.astype(np.float32)
-
-
-def _c_draws(draw: DrawSettings | Sequence[DrawSettings], streams: int) -> NDArray[Any]:
-    """struct Draw of engine.h, one per stream."""
-    draws = list(draw) if isinstance(draw, Sequence) else [draw] * streams
-    if len(draws) != streams:
-        raise SettingError(f"there must be one draw setting, or one per stream ({streams}), got {len(draws)}")
-    for one in draws:
-        calm = 0.0 <= one.temperature < 1e6 and one.top_k >= 0
-        if not (calm and 0.0 < one.top_p <= 1.0 and 0.0 <= one.min_p <= 1.0):
-            raise SettingError(
-                f"draw out of range: temperature {one.temperature:g}, top_k {one.top_k}, "
-                f"top_p {one.top_p:g}, min_p {one.min_p:g}"
-            )
-    rows = [(one.temperature, one.top_p, one.min_p, min(one.top_k, 1 << 30)) for one in draws]
-    return np.array(rows, DRAW)
-
-
-def _pairs(guidance: Sequence[float], streams: int) -> NDArray[np.float32]:
-    """(streams,): a value for either stream of each pair."""
-    values = np.repeat(np.asarray(guidance, np.float32), 2)
-    if values.shape != (streams,) or not ((values >= 0.0) & (values <= 100.0)).all():
-        raise SettingError(
-            f"guidance must be a number from 0 to 100 for each of {streams / 2:g} pairs of streams"
-        )
-    return values
