@@ -216,7 +216,7 @@ def _check_sketch(checkpoint: Checkpoint, sketch: Checkpoint) -> None:
         or frame != checkpoint.shape.curve_channels - sketch.shape.curve_channels
         or (told and sketch.shape.hop != frame)
         or sketch.sketch is not None
-        or sketch.shape.labels != checkpoint.shape.labels
+        or sketch.shape.labels != checkpoint.shape.player_labels
     ):
         raise ValueError("the sketch does not draw what the network follows")
 

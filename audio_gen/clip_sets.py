@@ -43,12 +43,13 @@ class GenerateSettings(BaseModel):
     """Curve = what `audio-gen generate --curve` takes for it ("a2", "110", "melody.csv"), or a list. What a sketch
     draws is left out."""
     temperature: float | list[float] | None = None
-    """Left out, like the five after it: as the model's [play] says."""
+    """Left out, like the six after it: as the model's [play] says."""
     top_k: int | None = Field(None, ge=0)
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     min_p: float | None = Field(None, ge=0.0, le=1.0)
     sketch_temperature: float | None = Field(None, ge=0.0, le=10.0)
     guidance: float | None = Field(None, ge=0.0, le=10.0)
+    doubt: float | None = Field(None, ge=0.0, le=1.0)
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str | None = None

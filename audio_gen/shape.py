@@ -18,6 +18,10 @@ LOWEST_PITCH = 25
 TAPS = 8
 PHASES = 64
 """Parts of a period."""
+DOUBT = "doubt"
+"""A label of its own kind, the last one where there is one: how much noise there is in what is heard, in DOUBTS steps
+up to the most that was learned. Index 0, that of other labels' "no label", is none."""
+DOUBTS = 8
 MAX_ENVELOPE = 64
 """Largest order of a predictor made from a curve."""
 
@@ -80,8 +84,19 @@ class NetworkShape:
             or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
             or not self._envelope_is_possible
             or not self._period_is_possible
+            or (self.doubts and ([*self.labels][-1] != DOUBT or len(self.labels[DOUBT]) != DOUBTS))
         ):
             raise CheckpointError(f"impossible network shape: {self.to_dict()}")
+
+    @property
+    def doubts(self) -> bool:
+        """Whether the network is told how much noise there is in what it hears."""
+        return DOUBT in self.labels
+
+    @property
+    def player_labels(self) -> dict[str, tuple[str, ...]]:
+        """The labels that a player may ask for."""
+        return {name: values for name, values in self.labels.items() if name != DOUBT}
 
     @property
     def conditioned(self) -> bool:

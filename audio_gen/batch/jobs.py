@@ -221,7 +221,13 @@ def _draws(table: GenerateSettings, model: Model, where: str) -> list[Draw]:
     try:
         return [
             model.draw.but(
-                temperature, table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance
+                temperature,
+                table.top_k,
+                table.top_p,
+                table.min_p,
+                table.sketch_temperature,
+                table.guidance,
+                table.doubt,
             )
             for temperature in temperatures
         ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_gen.cli.options import (
+    Doubt,
     Force,
     Guidance,
     MinP,
@@ -69,6 +70,7 @@ def evaluate(
     min_p: MinP = None,
     sketch_temperature: SketchTemperature = None,
     guidance: Guidance = None,
+    doubt: Doubt = None,
     long_runs: Annotated[int, typer.Option(help="Long runs to play.")] = 3,
     long_seconds: Annotated[float, typer.Option(help="Length of each long run, seconds.")] = 60.0,
     copies: Annotated[
@@ -112,7 +114,7 @@ def evaluate(
     from audio_gen.sampler import Draw, load
 
     parts = PARTS if only is None else tuple(part.strip() for part in only.split(","))
-    draw = Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    draw = Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt)
     settings = Settings(
         parts, split, max_seconds, baselines, clips, seed, draw, long_runs, long_seconds, threads,
         copies, recordings,
@@ -124,7 +126,7 @@ def evaluate(
     if output is not None:
         _check_free(output, force)
     loaded = load(model, threads=threads, precision=precision.value)
-    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt)
     settings = replace(settings, draw=draw)
     with Live(quiet) as live:
         report = judge(loaded, data, settings, _Clock(live).show)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audio_gen.cli.options import (
+    Doubt,
     Force,
     Guidance,
     MinP,
@@ -108,6 +109,7 @@ def generate(
     min_p: MinP = None,
     sketch_temperature: SketchTemperature = None,
     guidance: Guidance = None,
+    doubt: Doubt = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue files that a stopped run has left.")
     ] = False,
@@ -139,7 +141,9 @@ def generate(
     from audio_gen.sampler.steering import hear, steer
     from audio_gen.sampler.take import Take
 
-    Draw().but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)  # refuses what is out of range
+    Draw().but(
+        temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt
+    )  # refuses what is out of range
     labels = parse_labels(label or [])
     if not seconds > 0:
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
@@ -150,7 +154,7 @@ def generate(
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
-    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance)
+    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt)
     labels = settle_labels(labels, loaded.labels)
     length = None if math.isinf(seconds) else seconds
     frames, given = steer(loaded, curve or [], length)

@@ -42,7 +42,7 @@ def models(as_json: AsJson = False) -> None:
             if checkpoint.card.get(key)
         ]
         product(f"{name}: {'; '.join(words)}")
-        for label, values in checkpoint.shape.labels.items():
+        for label, values in checkpoint.shape.player_labels.items():
             product(f"    --label {label}={'|'.join(values)}")
         if how := _steered(name, checkpoint):
             product(f"    {how}")
@@ -85,7 +85,8 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
         "envelope_predictor": f"order {shape.envelope_order}, from the mel curve" if shape.envelope else "",
         "period_predictor": "one period ago, from the pitch curve" if shape.period else "",
-        "labels": {name: list(values) for name, values in shape.labels.items()},
+        "labels": {name: list(values) for name, values in shape.player_labels.items()},
+        "told_noise": "yes: --doubt" if shape.doubts else "",
         "curves": list(checkpoint.curves) if as_json else _curves(checkpoint),
         "sketch": _sketch(checkpoint.sketch),
         "quantization": dict(checkpoint.quantization),

@@ -108,6 +108,16 @@ Guidance = Annotated[
 ]
 
 
+Doubt = Annotated[
+    float | None,
+    typer.Option(
+        help="Of models that were told of noise: how much of it they take to be in what they have played, 0 to 1. The "
+        "more, the more they follow what they are told.  [default: the model's, or 0]",
+        show_default=False,
+    ),
+]
+
+
 def parse_labels(given: Iterable[str]) -> dict[str, str]:
     """{"drum": "kick"} from ["drum=kick"]. Raises SettingError."""
     labels: dict[str, str] = {}

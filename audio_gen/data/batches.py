@@ -19,6 +19,7 @@ from audio_gen.controls import label_indices
 from audio_gen.curves import soften
 from audio_gen.data.store import Clip, Store
 from audio_gen.settings import TrainSettings
+from audio_gen.shape import DOUBTS
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Readers:
         inputs = heard[:, :-1] if not self._settings.input_noise else np.empty((streams, crop), np.int64)
         real = np.zeros((streams, crop), np.bool_)
         fresh = np.zeros(streams, np.bool_)
-        labels = np.zeros((streams, len(self._store.labels)), np.int64)
+        told = self._settings.tell_noise
+        labels = np.zeros((streams, len(self._store.labels) + told), np.int64)
         curves = None
         if self._store.curves:
             frames = -(-crop // self._store.hop)
@@ -92,7 +94,8 @@ class Readers:
             # What a stream begins with is what the model learns to begin with: where clips shall begin as they were
             # recorded, the first crop of a walk from the middle of one is context and not learned from.
             real[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
-            labels[row] = self._labels[reader.clip] * self._shown(row, reader)
+            known = self._labels[reader.clip] * self._shown(row, reader)
+            labels[row] = [*known, self._doubt(row, reader)] if told else known
             if curves is not None:
                 self._fill(curves[row], clip, start)
                 if self._settings.gain_range:
@@ -154,6 +157,10 @@ class Readers:
         coins: NDArray[np.float64] = np.random.Generator(generator).random(6 + self._labels.shape[1])
         return coins
 
+    def _doubt(self, row: int, reader: Reader) -> int:
+        """Of this walk, in steps of its strongest noise: from none to DOUBTS, each as often."""
+        return int(self._coins(row, reader)[3] * (DOUBTS + 1))
+
     def _disturb(self, clean: NDArray[np.int64], noisy: NDArray[np.int64], row: int, reader: Reader) -> None:
         """`noisy` becomes `clean` with the noise of this crop. After LPCNet (Valin and Skoglund 2019,
         arXiv:1810.11846), which disturbs the past signal by a random strength per clip."""
@@ -161,7 +168,10 @@ class Readers:
         counter = np.array([0, reader.taken, 1, reader.position], np.uint64)  # none of `_coins`
         generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
         least, most = self._settings.least_noise, self._settings.input_noise
-        strength = least + (most - least) * self._coins(row, reader)[3]
+        share = float(self._coins(row, reader)[3])
+        if self._settings.tell_noise:
+            share = self._doubt(row, reader) / DOUBTS
+        strength = least + (most - least) * share
         noise = np.rint(generator.normal(0.0, strength, len(clean))).astype(np.int64)
         noisy[:] = np.clip(clean + noise, 0, self._store.codec.levels - 1)
 

@@ -199,7 +199,7 @@ def _side_by_side(model: Model, tasks: Sequence[_Task], threads: int) -> Iterato
 
 def _score_group(model: Model, store: Store, tasks: Sequence[_Task]) -> list[_Cost]:
     """The costs of some clips, as rows of one stream state."""
-    indices = np.stack([label_indices(task.item.labels, model.labels) for task in tasks])
+    indices = np.stack([label_indices(task.item.labels, model.checkpoint.shape.labels) for task in tasks])
     state = model.engine.start(indices.reshape(len(tasks), -1))
     curves = _curves(store, tasks) if model.checkpoint.shape.curve_channels else None
     tokens = [store.tokens(task.item.clip) for task in tasks]

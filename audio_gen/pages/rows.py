@@ -94,6 +94,7 @@ def settings_text(clip: Clip) -> str:
     parts += [f"top-k {clip.top_k}"] if clip.top_k > 0 else []
     parts += [f"top-p {clip.top_p:g}"] if clip.top_p < 1.0 else []
     parts += [f"min-p {clip.min_p:g}"] if clip.min_p > 0.0 else []
+    parts += [f"doubt {clip.doubt:g}"] if clip.doubt > 0.0 else []
     if clip.sketch_temperature is not None and clip.guidance is not None:
         parts += [f"sketch at {clip.sketch_temperature:g}, guidance {clip.guidance:g}"]
     return ", ".join(parts)

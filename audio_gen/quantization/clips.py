@@ -99,7 +99,8 @@ def _batch(model: Model, material: Material, rows: Sequence[Excerpt]) -> Batch:
     tokens = np.full((len(rows), lengths.max()), model.codec.silence, np.uint16)
     for place, row in enumerate(rows):
         tokens[place, : row.samples] = material.store.tokens(row.item.clip)[row.start :][: row.samples]
-    labels = [label_indices(row.item.labels, model.labels) for row in rows]
+    vocabulary = model.checkpoint.shape.labels
+    labels = [label_indices(row.item.labels, vocabulary) for row in rows]
     return Batch(tokens, lengths, np.stack(labels).reshape(len(rows), -1), _curves(model, material, rows))
 
 

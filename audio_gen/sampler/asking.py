@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.mixtures import Mixture
+from audio_gen.shape import DOUBTS
 
 
 class AskedEngine(Protocol):
@@ -31,6 +32,8 @@ class Asking:
     """That a frame lasts."""
     pairs: bool = False
     """After the stream of each row there is one that is asked for nothing."""
+    doubts: Sequence[float] | None = None
+    """Of each row, what `Draw.doubt` says, for a network that has been told of noise."""
     frame: int = -1
     """What was asked for last; -1: nothing yet."""
 
@@ -45,6 +48,8 @@ class Asking:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         self.mixtures = [self.mixtures[row] for row in rows]
+        if self.doubts is not None:
+            self.doubts = [self.doubts[row] for row in rows]
 
     def _middle(self, frame: int) -> float:
         return (frame + 0.5) * self.seconds
@@ -66,8 +71,17 @@ class Asking:
                 else:
                     shares[row, first : first + 1 + len(values)] = mixture.shares(second, values)
                 first += 1 + len(values)
+        if self.doubts is not None:
+            shares = np.concatenate([shares, _steps(self.doubts)], axis=1)
         if not self.pairs:
             return shares
         nothing = np.zeros_like(shares)
         nothing[:, np.cumsum([0, *(1 + len(values) for values in self.vocabulary.values())])[:-1]] = 1.0
         return np.stack([shares, nothing], axis=1).reshape(2 * len(shares), -1)
+
+
+def _steps(doubts: Sequence[float]) -> NDArray[np.float64]:
+    """Shares (rows, 1 + DOUBTS) of the steps of doubt, the two nearest ones where there is none of it."""
+    place = DOUBTS * np.asarray(doubts, np.float64)[:, None]
+    shares: NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(place - np.arange(1 + DOUBTS)))
+    return shares

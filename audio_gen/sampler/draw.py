@@ -27,6 +27,11 @@ class Draw:
     guidance: float = GUIDANCE
     """How far a sketch is pushed towards its labels, beyond what was learned: 0 to 10. Classifier-free guidance (Ho
     and Salimans 2022, arXiv:2207.12598)."""
+    doubt: float = 0.0
+    """Of a network that was told how much noise there was in what it heard (`train.tell_noise`): how much it shall
+    take to be in what it has played, from 0, none, to 1, the most that it has learned. The more it doubts, the more
+    it follows what it is told instead. After the noise levels that cascaded diffusion models are told (Ho et al. 2022,
+    arXiv:2106.15282)."""
 
     def __post_init__(self) -> None:
         for name in ("temperature", "sketch_temperature", "guidance"):
@@ -34,6 +39,8 @@ class Draw:
                 raise SettingError(f"{name} must be from 0 to 10, got {getattr(self, name):g}")
         if self.top_k < 0:
             raise SettingError(f"top_k must be 0 (all) or more, got {self.top_k}")
+        if not 0.0 <= self.doubt <= 1.0:
+            raise SettingError(f"doubt must be from 0 to 1, got {self.doubt:g}")
         if not 0.0 < self.top_p <= 1.0:
             raise SettingError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0.0 <= self.min_p <= 1.0:
@@ -47,11 +54,12 @@ class Draw:
         min_p: float | None = None,
         sketch_temperature: float | None = None,
         guidance: float | None = None,
+        doubt: float | None = None,
     ) -> "Draw":
         """The same but for what is given. Raises SettingError.
 
         >>> Draw(temperature=0.9).but(top_k=40)
-        Draw(temperature=0.9, top_k=40, top_p=1.0, min_p=0.0, sketch_temperature=0.8, guidance=0.5)
+        Draw(temperature=0.9, top_k=40, top_p=1.0, min_p=0.0, sketch_temperature=0.8, guidance=0.5, doubt=0.0)
         """
         given = {
             "temperature": temperature,
@@ -60,6 +68,7 @@ class Draw:
             "min_p": min_p,
             "sketch_temperature": sketch_temperature,
             "guidance": guidance,
+            "doubt": doubt,
         }
         return replace(self, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

@@ -103,7 +103,7 @@ class Model:
     @property
     def labels(self) -> dict[str, list[str]]:
         """What can be asked for: each label's values."""
-        return {name: list(values) for name, values in self.checkpoint.shape.labels.items()}
+        return {name: list(values) for name, values in self.checkpoint.shape.player_labels.items()}
 
     @property
     def told(self) -> list[str]:
@@ -135,6 +135,7 @@ class Model:
         min_p: float | None = None,
         sketch_temperature: float | None = None,
         guidance: float | None = None,
+        doubt: float | None = None,
         curves: Curves | None = None,
         prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
@@ -174,6 +175,7 @@ class Model:
         min_p: float | None = None,
         sketch_temperature: float | None = None,
         guidance: float | None = None,
+        doubt: float | None = None,
         curves: Curves | None = None,
         prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
@@ -192,7 +194,7 @@ class Model:
         """
         parts = parts_of(
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
-            sketch_temperature, guidance, draw=self.draw,
+            sketch_temperature, guidance, doubt, draw=self.draw,
         )  # fmt: skip
         return (chunk[0] for chunk in self._play(parts, curves, prompt, chunk_seconds))
 
@@ -209,6 +211,7 @@ class Model:
         min_p: Each[float | None] = None,
         sketch_temperature: Each[float | None] = None,
         guidance: Each[float | None] = None,
+        doubt: Each[float | None] = None,
         curves: Each[Curves] | None = None,
         prompt: ArrayLike | Prompt | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
@@ -221,7 +224,7 @@ class Model:
         """
         parts = parts_of(
             self.sample_rate, seconds, labels, seed, stream, temperature, top_k, top_p, min_p,
-            sketch_temperature, guidance, draw=self.draw,
+            sketch_temperature, guidance, doubt, draw=self.draw,
         )  # fmt: skip
         return self._play(parts, curves, prompt, chunk_seconds)
 
@@ -296,7 +299,7 @@ class Model:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
         asking = asking_of(self, [labels or {}])
-        state = self.engine.start(np.zeros((1, len(self.labels)), np.int32))
+        state = self.engine.start(np.zeros((1, len(self.checkpoint.shape.labels)), np.int32))
         steer = check_frames(self.checkpoint, frames_of(self, curves))
         spread = None if steer is None else steer[None]
         costs, start = [], 0

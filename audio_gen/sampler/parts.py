@@ -55,6 +55,7 @@ def parts_of(
     min_p: Each[float | None] = None,
     sketch_temperature: Each[float | None] = None,
     guidance: Each[float | None] = None,
+    doubt: Each[float | None] = None,
     *,
     draw: Draw = Draw(),  # noqa: B008 - frozen
 ) -> list[Part]:
@@ -71,7 +72,7 @@ def parts_of(
     """
     given: dict[str, Any] = {"seconds": seconds, "labels": {} if labels is None else labels, "seed": seed}
     given |= {"stream": stream, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    given |= {"sketch_temperature": sketch_temperature, "guidance": guidance}
+    given |= {"sketch_temperature": sketch_temperature, "guidance": guidance, "doubt": doubt}
     counts = {name: len(value) for name, value in given.items() if is_list(value)}
     if len({*counts.values()}) > 1:
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items())

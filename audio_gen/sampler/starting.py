@@ -45,13 +45,17 @@ def start(
     rows = len(parts)
     late = 0.0 if prompt is None else len(prompt.waveform) / model.sample_rate
     asking = asking_of(model, [part.labels for part in parts], late)
+    if asking.doubts is not None:
+        asking.doubts = [part.draw.doubt for part in parts]
+    elif any(part.draw.doubt for part in parts):
+        raise SettingError(f"{model.name}: has not been told of noise; leave doubt out")
     for part in parts if model.sketch is None else ():
         if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
             raise SettingError(f"{model.name}: has no sketch; leave sketch_temperature and guidance out")
     follows = _followed(model, parts, curves, asking, prompt)
     sketching = follows if isinstance(follows, Sketching) else None
     spread = None if isinstance(follows, Sketching) else follows
-    nothing = np.zeros((rows, len(model.labels)), np.int32)
+    nothing = np.zeros((rows, len(model.checkpoint.shape.labels)), np.int32)
     first, tokens, previous = 0, np.zeros((rows, 0), np.uint16), np.zeros(rows, np.float32)
     if heard is not None and position:
         tokens = _tokens_of(model, np.asarray(heard, np.float32), begins=heard.shape[1] == position)
@@ -103,7 +107,9 @@ def asking_of(model: "Model", labels: Sequence[Labels], late: float = 0.0) -> As
     """What streams are asked for; the moments of what changes count from `late` (seconds). Raises ControlError."""
     mixtures = [label_mixtures(each, model.labels) for each in labels]
     later = [[mixture and _shifted(mixture, late) for mixture in row] for row in mixtures]
-    return Asking(later, model.labels, model.checkpoint.shape.hop, model.hop_seconds)
+    shape = model.checkpoint.shape
+    doubts = [0.0] * len(labels) if shape.doubts else None
+    return Asking(later, model.labels, shape.hop, model.hop_seconds, doubts=doubts)
 
 
 def _shifted(mixture: Mixture, seconds: float) -> Mixture:

@@ -12,7 +12,7 @@ from audio_gen.settings.network import PREDICTORS, NetworkSettings
 from audio_gen.settings.play import CardSettings, PageSettings, PlaySettings
 from audio_gen.settings.table import Settings
 from audio_gen.settings.train import SketchSettings, TrainSettings
-from audio_gen.shape import REFIT
+from audio_gen.shape import DOUBT, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 
 
@@ -63,6 +63,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
             )
+        if self.train.tell_noise and DOUBT in self.controls.labels:
+            raise ValueError(f"train.tell_noise makes a label {DOUBT!r}; call yours otherwise")
+        if self.play.doubt is not None and not self.train.tell_noise:
+            raise ValueError("play.doubt needs train.tell_noise = true")
         of_sketch = (self.play.sketch_temperature, self.play.guidance)
         if self.sketch is None and of_sketch != (None, None):
             raise ValueError("play.sketch_temperature and play.guidance need a [sketch]")

@@ -47,6 +47,9 @@ class TrainSettings(Settings):
     slips."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """The smallest. As large as `input_noise` where the past shall never be trusted, but what is told."""
+    tell_noise: bool = False
+    """The network is told how strong the noise is, and a player says how much of what it hears it shall believe:
+    `audio_gen.sampler.Draw.doubt`."""
     deaf: bool = False
     """The network hears which moment it is and what it is told, and nothing of what came before."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

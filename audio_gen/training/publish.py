@@ -19,7 +19,7 @@ from audio_gen.engine.limits import hardware
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.settings import Recipe, TrainSettings
-from audio_gen.shape import PHASES, NetworkShape
+from audio_gen.shape import DOUBT, DOUBTS, PHASES, NetworkShape
 from audio_gen.sketch import CurveCodec
 from audio_gen.training.state import Progress, TrainingState
 
@@ -38,6 +38,9 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
     if recipe.follows_period and "pitch" in store.curves:
         column = channels_of("pitch", store.curves, store.curve_channels).start
         period = (column, store.sample_rate, PHASES if settings.phase else 0)
+    labels = {name: tuple(values) for name, values in store.labels.items()}
+    if recipe.train.tell_noise:
+        labels[DOUBT] = tuple(str(step) for step in range(1, DOUBTS + 1))
     return NetworkShape(
         levels=store.codec.levels,
         layers=tuple(settings.layers),
@@ -48,7 +51,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         skip_channels=settings.skip_channels,
         head_channels=settings.head_channels,
         condition_channels=settings.condition_channels,
-        labels={name: tuple(values) for name, values in store.labels.items()},
+        labels=labels,
         curve_channels=store.curve_channels,
         hop=store.hop,
         predictors=recipe.predictors,

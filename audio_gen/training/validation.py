@@ -44,9 +44,9 @@ def validate(
     device = next(network.parameters()).device
     for rows in _side_by_side(chosen):
         labels = torch.from_numpy(
-            np.array([label_indices(clip.labels, store.labels) for clip, _ in rows], np.int64).reshape(
-                len(rows), -1
-            )
+            np.array(
+                [label_indices(clip.labels, network.shape.labels) for clip, _ in rows], np.int64
+            ).reshape(len(rows), -1)
         ).to(device)
         tokens, lengths = _padded(store, rows)
         curves = _padded_curves(store, rows)
