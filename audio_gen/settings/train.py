@@ -66,6 +66,10 @@ class TrainSettings(Settings):
         if self.steps is None and self.minutes is None:
             raise ValueError("needs steps or minutes (or both)")
         _check_noise(self.least_noise, self.input_noise)
+        if self.tell_noise and self.least_noise == self.input_noise:
+            raise ValueError(
+                "tell_noise: there is no noise to tell of; input_noise must be above least_noise"
+            )
         return self
 
 
