@@ -49,7 +49,7 @@ class GenerateSettings(BaseModel):
     min_p: float | None = Field(None, ge=0.0, le=1.0)
     sketch_temperature: float | None = Field(None, ge=0.0, le=10.0)
     guidance: float | None = Field(None, ge=0.0, le=10.0)
-    doubt: float | None = Field(None, ge=0.0, le=1.0)
+    doubt: float | None = Field(None, ge=0.0, le=3.0)
     seed: int = Field(0, ge=0, lt=2**63)
     """Clip i of each combination plays stream i of this seed."""
     file: str | None = None

@@ -60,8 +60,8 @@ def test_doubt_steers_between_the_steps_that_were_learned(checkpoint: Checkpoint
     assert list(model.labels) == ["tone"]
     sure = model.generate(0.2, labels={"tone": "low"})
     assert np.array_equal(sure, model.generate(0.2, labels={"tone": "low"}, doubt=0.0))
-    clips = [model.generate(0.2, labels={"tone": "low"}, doubt=doubt) for doubt in (0.5, 0.51, 1.0)]
-    assert len({clip.tobytes() for clip in [sure, *clips]}) == 4
+    clips = [model.generate(0.2, labels={"tone": "low"}, doubt=doubt) for doubt in (0.5, 0.51, 1.0, 1.5)]
+    assert len({clip.tobytes() for clip in [sure, *clips]}) == 5
     again = reference.generate(0.2, labels={"tone": "low"}, doubt=0.51)
     assert np.mean(again == clips[1]) > 0.9  # but for draws on the edge of two tokens
     both = model.generate([0.1, 0.2, 0.15], doubt=[0.0, 1.0, 0.5], stream=[0, 0, 0], labels={"tone": "low"})
@@ -86,8 +86,8 @@ def test_a_sketch_is_not_asked_for_doubt() -> None:
 def test_who_was_not_told_cannot_doubt(checkpoint: Checkpoint) -> None:
     with pytest.raises(SettingError, match="told of noise"):
         Model(random_checkpoint()).generate(0.1, doubt=0.5)
-    with pytest.raises(SettingError, match="doubt must be from 0 to 1, got 2"):
-        Model(checkpoint).generate(0.1, doubt=2.0)
+    with pytest.raises(SettingError, match="doubt must be from 0 to 3, got 4"):
+        Model(checkpoint).generate(0.1, doubt=4.0)
     for labels in ({DOUBT: STEPS, "tone": ("high",)}, {DOUBT: ("1", "2")}):
         with pytest.raises(CheckpointError, match="impossible"):
             replace(checkpoint.shape, labels=labels)

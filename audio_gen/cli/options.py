@@ -111,8 +111,9 @@ Guidance = Annotated[
 Doubt = Annotated[
     float | None,
     typer.Option(
-        help="Of models that were told of noise: how much of it they take to be in what they have played, 0 to 1. The "
-        "more, the more they follow what they are told.  [default: the model's, or 0]",
+        help="Of models that were told of noise: how much of it they take to be in what they have played, 0 to 3, the "
+        "most that they learned being 1. The more, the more they follow what they are told.  [default: the model's, "
+        "or 0]",
         show_default=False,
     ),
 ]

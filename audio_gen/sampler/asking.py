@@ -81,7 +81,12 @@ class Asking:
 
 
 def _steps(doubts: Sequence[float]) -> NDArray[np.float64]:
-    """Shares (rows, 1 + DOUBTS) of the steps of doubt, the two nearest ones where there is none of it."""
-    place = DOUBTS * np.asarray(doubts, np.float64)[:, None]
+    """Shares (rows, 1 + DOUBTS) of the steps of doubt, the two nearest ones where there is none of it; beyond the last
+    one on the straight line from none to it."""
+    exact = np.asarray(doubts, np.float64)
+    place = DOUBTS * np.minimum(exact, 1.0)[:, None]
     shares: NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(place - np.arange(1 + DOUBTS)))
+    beyond = np.maximum(exact - 1.0, 0.0)
+    shares[:, 0] -= beyond
+    shares[:, -1] += beyond
     return shares

@@ -29,9 +29,9 @@ class Draw:
     and Salimans 2022, arXiv:2207.12598)."""
     doubt: float = 0.0
     """Of a network that was told how much noise there was in what it heard (`train.tell_noise`): how much it shall
-    take to be in what it has played, from 0, none, to 1, the most that it has learned. The more it doubts, the more
-    it follows what it is told instead. After the noise levels that cascaded diffusion models are told (Ho et al. 2022,
-    arXiv:2106.15282)."""
+    take to be in what it has played, from 0, none, to 1, the most that it has learned, and on to 3, in the same
+    direction beyond. The more it doubts, the more it follows what it is told instead. After the noise levels that
+    cascaded diffusion models are told (Ho et al. 2022, arXiv:2106.15282)."""
 
     def __post_init__(self) -> None:
         for name in ("temperature", "sketch_temperature", "guidance"):
@@ -39,8 +39,8 @@ class Draw:
                 raise SettingError(f"{name} must be from 0 to 10, got {getattr(self, name):g}")
         if self.top_k < 0:
             raise SettingError(f"top_k must be 0 (all) or more, got {self.top_k}")
-        if not 0.0 <= self.doubt <= 1.0:
-            raise SettingError(f"doubt must be from 0 to 1, got {self.doubt:g}")
+        if not 0.0 <= self.doubt <= 3.0:
+            raise SettingError(f"doubt must be from 0 to 3, got {self.doubt:g}")
         if not 0.0 < self.top_p <= 1.0:
             raise SettingError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0.0 <= self.min_p <= 1.0:

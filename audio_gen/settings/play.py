@@ -24,7 +24,7 @@ class PlaySettings(Settings):
     min_p: float | None = Field(None, ge=0.0, le=1.0)
     sketch_temperature: float | None = Field(None, ge=0.0, le=10.0)
     guidance: float | None = Field(None, ge=0.0, le=10.0)
-    doubt: float | None = Field(None, ge=0.0, le=1.0)
+    doubt: float | None = Field(None, ge=0.0, le=3.0)
 
 
 class CardSettings(Settings):
