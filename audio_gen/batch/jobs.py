@@ -149,12 +149,8 @@ def _copies(
         raise DataError(
             f"{where}: copies are made of a store's recordings, and there is none; prepare it first"
         )
-    theirs = (tuple(store.curves), store.hop, store.curve_channels)
-    if model.checkpoint.curves and theirs != (
-        tuple(checkpoint.curves),
-        checkpoint.shape.hop,
-        checkpoint.shape.curve_channels,
-    ):
+    ours = (tuple(checkpoint.curves), checkpoint.shape.hop, checkpoint.shape.curve_channels)
+    if checkpoint.curves and (tuple(store.curves), store.hop, store.curve_channels) != ours:
         raise DataError(f"{where}: the curves of {store.path} are not those that {model.name} follows")
     if table.sketched and (model.sketch is None or not (model.told or table.prompt_seconds)):
         raise RecipeError(
@@ -173,17 +169,8 @@ def _copies(
             heard = f"{name} {original.prompt(table.prompt_seconds).digest}"
         for draw in draws:
             take = Take(
-                model.name,
-                checkpoint.hash,
-                seconds,
-                labels,
-                table.seed,
-                0,
-                draw,
-                told,
-                model.arithmetic,
-                heard,
-            )
+                model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic, heard
+            )  # fmt: skip
             yield number, take, original, ()
 
 

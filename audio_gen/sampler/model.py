@@ -298,7 +298,7 @@ class Model:
     ) -> NDArray[np.float64]:
         """Bits (time,) that each of `tokens` (time,) costs, from a stream's beginning."""
         tokens = np.asarray(tokens)
-        asking = asking_of(self, [labels or {}])
+        asking = asking_of(self, [labels or {}], [0.0])
         state = self.engine.start(np.zeros((1, len(self.checkpoint.shape.labels)), np.int32))
         steer = check_frames(self.checkpoint, frames_of(self, curves))
         spread = None if steer is None else steer[None]

@@ -60,7 +60,7 @@ def render(
     steers = list(curves) if isinstance(curves, Sequence) else [curves] * len(takes)
     rows = list(zip(takes, outputs, steers, strict=True))
     for take, output, steer in rows:
-        model.start([_part(model, take)], steer, prompt=prompt)  # refuses what it cannot play
+        model.start([_part(model, take)], steer)  # refuses what it cannot play, before any prompt is heard
         if resume:
             _check_resumable(model, take, output, format, bits)
         elif not force and output != "-" and Path(output).exists() and not is_pipe(Path(output)):

@@ -44,11 +44,7 @@ def start(
             )
     rows = len(parts)
     late = 0.0 if prompt is None else len(prompt.waveform) / model.sample_rate
-    asking = asking_of(model, [part.labels for part in parts], late)
-    if asking.doubts is not None:
-        asking.doubts = [part.draw.doubt for part in parts]
-    elif any(part.draw.doubt for part in parts):
-        raise SettingError(f"{model.name}: has not been told of noise; leave doubt out")
+    asking = asking_of(model, [part.labels for part in parts], [part.draw.doubt for part in parts], late)
     for part in parts if model.sketch is None else ():
         if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
             raise SettingError(f"{model.name}: has no sketch; leave sketch_temperature and guidance out")
@@ -85,12 +81,9 @@ def _followed(
     """What the streams follow: what the player gives, or what a sketch draws beside it. Raises ControlError."""
     several = isinstance(curves, Sequence)
     frames = [frames_of(model, each) for each in (curves if isinstance(curves, Sequence) else [curves])]
-    names, sketched = (
-        model.checkpoint.curves,
-        model.sketch is not None and _leaves_to_sketch(model, frames),
-    )
+    sketched = model.sketch is not None and _leaves_to_sketch(model, frames)
     places = ~model.drawn if sketched else np.ones_like(model.drawn)
-    told = model.told if sketched else [*names]
+    told = model.told if sketched else [*model.checkpoint.curves]
     if prompt is not None and prompt.curves is not None:
         frames = [
             each if each is None else prompt.before(each, places, told, model.hop_seconds) for each in frames
@@ -103,13 +96,15 @@ def _followed(
     return Sketching.begin(model.sketch, parts, asking, followed, model.drawn, known)
 
 
-def asking_of(model: "Model", labels: Sequence[Labels], late: float = 0.0) -> Asking:
-    """What streams are asked for; the moments of what changes count from `late` (seconds). Raises ControlError."""
+def asking_of(model: "Model", labels: Sequence[Labels], doubts: Sequence[float], late: float = 0.0) -> Asking:
+    """What streams are asked for, each with its `Draw.doubt`; the moments of what changes count from `late` (seconds).
+    Raises ControlError, SettingError."""
     mixtures = [label_mixtures(each, model.labels) for each in labels]
     later = [[mixture and _shifted(mixture, late) for mixture in row] for row in mixtures]
     shape = model.checkpoint.shape
-    doubts = [0.0] * len(labels) if shape.doubts else None
-    return Asking(later, model.labels, shape.hop, model.hop_seconds, doubts=doubts)
+    if any(doubts) and not shape.doubts:
+        raise SettingError(f"{model.name}: has not been told of noise; leave doubt out")
+    return Asking(later, model.labels, shape.hop, model.hop_seconds, doubts=doubts if shape.doubts else None)
 
 
 def _shifted(mixture: Mixture, seconds: float) -> Mixture:
