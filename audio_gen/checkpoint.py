@@ -45,7 +45,7 @@ class Checkpoint:
     curves: tuple[str, ...] = ()
     """Names of the curves, in the order of their channels."""
     gain: Mapping[str, Any] = field(default_factory=dict)
-    """How the training audio was levelled: {"mode": "dataset", "peak": 0.9, "gains": {...}}."""
+    """How the training audio was levelled: {"mode": "dataset", "peak": 0.9, "usual_peak": 0.5, "gains": {...}}."""
     end_seconds: float = 0.0
     """Silence learned after the end of each clip, seconds."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +56,11 @@ class Checkpoint:
     """How the scales were found: {"calibrated_on": ..., "bits": {"fp32": 1.05, ...}, "seconds": ...}."""
     sketch: "Checkpoint | None" = None
     """What draws the curves where none are given: see `audio_gen.sketch`."""
+
+    @property
+    def usual_peak(self) -> float:
+        """What recordings like those it was trained on peak at, once levelled."""
+        return float(self.gain.get("usual_peak", self.gain.get("peak", 0.9)))
 
     @property
     def bits(self) -> dict[str, float]:

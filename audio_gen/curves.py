@@ -95,6 +95,20 @@ def hold_curves(frames: Floats, start: int, stop: int, names: Sequence[str], hop
     return np.concatenate([there, held])
 
 
+def surround(frames: Floats, offsets: Sequence[int], first: int = 0, last: int | None = None) -> Floats:
+    """Frames `first` to `last` (default: to the end) of `frames` (..., frames, channels), each with those that lie
+    `offsets` from it: (..., frames, offsets * channels). At either end the outermost one is held.
+
+    >>> surround(np.array([[1.0], [2.0], [3.0]], np.float32), (0, -1, 1)).tolist()
+    [[1.0, 1.0, 2.0], [2.0, 1.0, 3.0], [3.0, 2.0, 3.0]]
+    """
+    held = frames.shape[-2] - 1
+    places = np.arange(first, (held if last is None else last) + 1)[:, None] + np.asarray(offsets)
+    found = frames[..., np.clip(places, 0, held), :]
+    around: Floats = found.reshape(*found.shape[:-2], -1)
+    return around
+
+
 def extract_curves(
     waveform: ArrayLike, sample_rate: int, names: Sequence[str], hop: int, mel_bands: int = 80
 ) -> Floats:

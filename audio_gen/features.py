@@ -62,7 +62,7 @@ def measure(
 ) -> Curves:
     """Curves (frames, channels) of a `waveform` (time,) at the model's sample rate, as the model follows them.
 
-    It is made louder by `decibels`; None brings its peak to that of the recordings the model learned from. `notes`
+    It is made louder by `decibels`; None brings its peak to that of most recordings the model learned from. `notes`
     gives the piano roll, which cannot be measured. Raises ControlError for a model without curves or a silent waveform
     that cannot be levelled.
     """
@@ -80,14 +80,14 @@ def measure(
 
 
 def louder_by(checkpoint: Checkpoint, waveform: ArrayLike, decibels: float | None) -> NDArray[np.float32]:
-    """A `waveform` (time,), made louder by `decibels`; None brings its peak to that of the recordings the model learned
-    from. Raises ControlError for a silent one, which cannot be."""
+    """A `waveform` (time,), made louder by `decibels`; None brings its peak to that of most recordings the model
+    learned from. Raises ControlError for a silent one, which cannot be."""
     waveform = np.asarray(waveform, np.float32)
     if decibels is None:
         peak = float(np.abs(waveform).max(initial=0.0))
         if not peak > 0.0:
             raise ControlError("the recording is silent; say how much louder it shall be")
-        decibels = 20.0 * math.log10(float(checkpoint.gain.get("peak", 0.9)) / peak)
+        decibels = 20.0 * math.log10(checkpoint.usual_peak / peak)
     louder: NDArray[np.float32] = waveform * np.float32(10.0 ** (decibels / 20.0))
     return louder
 

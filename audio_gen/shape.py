@@ -51,6 +51,8 @@ class NetworkShape:
     """Values per curve frame; 0: no curves."""
     hop: int = 256
     """Samples per curve frame."""
+    around: int = 0
+    """Frames before the present one, and after it, that the network is told beside it."""
     predictors: tuple[int, ...] = ()
     """Orders of the linear predictors whose expectations the network hears beside each token; multiples of 8."""
 
@@ -67,7 +69,7 @@ class NetworkShape:
         tiers = len(self.layers)
         sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
         sizes += [*self.layers, *self.channels, *self.pool]
-        widths = [self.skip_channels, self.curve_channels, self.condition_channels]
+        widths = [self.skip_channels, self.curve_channels, self.condition_channels, self.around]
         if (
             tiers == 0
             or len(self.channels) != tiers
@@ -102,6 +104,16 @@ class NetworkShape:
     def conditioned(self) -> bool:
         """Whether labels or curves reach the layers."""
         return bool(self.labels) or self.curve_channels > 0
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Which frames of the curves are told at a time, counted from the present one: 0, -1, 1, -2 ..."""
+        return (0, *(side * far for far in range(1, self.around + 1) for side in (-1, 1)))
+
+    @property
+    def curve_inputs(self) -> int:
+        """Values of the curves that are told at a time."""
+        return self.curve_channels * len(self.offsets)
 
     @property
     def label_rows(self) -> tuple[int, ...]:
@@ -250,11 +262,8 @@ class NetworkShape:
         for key in ("layers", "channels", "pool", "predictors", "envelope", "period"):
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
-        for key in (
-            "predictors",
-            "envelope",
-            "period",
-        ):  # as it was before: the hash of older checkpoints stands on it
+        # As it was before these came: the hash of older checkpoints stands on it.
+        for key in ("predictors", "envelope", "period", "around"):
             if not plain[key]:
                 del plain[key]
         return plain

@@ -7,6 +7,8 @@ arrays of activations are (time, channels).
 import numpy as np
 from reference_predictors import heard
 
+from audio_gen.curves import surround
+
 FULL_EXP2 = [0.00015353362, 0.0013398875, 0.00961843692, 0.0555033237, 0.240226477, 0.693147182, 1.0]
 
 
@@ -107,7 +109,8 @@ class Arithmetic:
         for name, index in zip(shape.labels, labels, strict=True):
             c = c + w[f"labels.{name}.weight"][index]
         if shape.curve_channels:
-            c = self.ascending(c + w["curves.bias"], w["curves.weight"], curves)
+            told = surround(curves, shape.offsets)
+            c = self.ascending(c + w["curves.bias"], w["curves.weight"], told)
             frames = [((n + 1) * shape.pooling[k] - 1) // shape.hop for n in range(time)]
             return c[np.minimum(frames, len(curves) - 1)]
         return np.repeat(c, time, 0)

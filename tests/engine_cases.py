@@ -27,6 +27,9 @@ NETWORKS = {
     "envelope": network_settings(
         [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=5, hop=48, envelope=[16, 4, 4000],
     ),
+    "around": network_settings(
+        [2, 3], [20, 36], [3], labels=LABELS, curve_channels=5, hop=48, envelope=[16, 4, 4000], around=2,
+    ),
     "period": network_settings(
         [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=7, hop=48, envelope=[8, 4, 1000],
         period=[4, 1000, 0],

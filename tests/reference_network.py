@@ -70,7 +70,10 @@ def _conditions(
             c += w[f"labels.{name}.weight"][index]
     if shape.curve_channels:
         frames = [((n + 1) * shape.pooling[k] - 1) // shape.hop for n in range(time)]
-        c += _linear(w, "curves", np.asarray(curves, np.float64)[np.minimum(frames, len(curves) - 1)])
+        last = len(curves) - 1
+        near = [np.clip(np.minimum(frames, last) + offset, 0, last) for offset in shape.offsets]
+        told = np.concatenate([np.asarray(curves, np.float64)[each] for each in near], axis=-1)
+        c += _linear(w, "curves", told)
     return c
 
 

@@ -34,7 +34,7 @@ def told(*names: str) -> Model:
     """A model that follows these curves, none of which a sketch draws."""
     channels = curve_channels(names, 8)
     shape = NetworkShape.from_dict(
-        network_settings([3, 3], [16, 16], [4], curve_channels=channels, hop=HOP, predictors=[8])
+        network_settings([3, 3], [16, 16], [4], curve_channels=channels, hop=HOP, predictors=[8], around=1)
     )
     return Model(Checkpoint(shape, Codec(), RATE, random_tensors(shape, 2), names, card={"name": "told"}))
 

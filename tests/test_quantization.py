@@ -74,7 +74,8 @@ def fails(called: Called, code: int, *words: str) -> None:
         {"layers": [3, 3], "channels": [16, 24], "pool": [4], "labels": {"a": ["x", "y"]}},
         {"layers": [4], "channels": [16], "skip_channels": 32},
         {"layers": [3, 2], "channels": [16, 8], "pool": [4], "predictors": [8, 16]},
-        {"layers": [2, 2, 1], "channels": [8, 16, 8], "pool": [4, 2], "curve_channels": 2, "hop": 64, "kernel_size": 3},
+        {"layers": [2, 2, 1], "channels": [8, 16, 8], "pool": [4, 2], "curve_channels": 2, "hop": 64, "kernel_size": 3,
+         "around": 2},
     ],
 )  # fmt: skip
 def test_what_is_listened_to_is_the_network(settings: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ RATE = 1000
 SHAPES: dict[str, dict[str, Any]] = {
     "classic": network_settings([6], [8], dilation_cycle=3, skip_channels=12, labels=LABELS),
     "tiers": network_settings([2, 2, 3], [8, 12, 16], [4, 2], labels=LABELS),
-    "curves": network_settings([2, 3], [8, 12], [4], labels=LABELS, curve_channels=4, hop=20),
+    "curves": network_settings([2, 3], [8, 12], [4], labels=LABELS, curve_channels=4, hop=20, around=2),
 }
 
 
@@ -400,7 +400,7 @@ def test_both_engines_draw_the_same_tokens(name: str, codec: Codec) -> None:
     for other in ({}, {"temperature": 0.8, "top_p": 0.9}, {"top_k": 20, "min_p": 0.01}, {"temperature": 0.0}):
         # Another seed may bring a coin within rounding (float32 here, float64 there) of a boundary: not this one.
         ours, theirs = (
-            play(each, 0.15, labels=[KICK, SNARE], seed=6, **other) for each in (compiled, reference)
+            play(each, 0.15, labels=[KICK, SNARE], seed=7, **other) for each in (compiled, reference)
         )
         assert np.array_equal(ours, theirs)
 

@@ -28,6 +28,7 @@ from audio_gen.evaluation.baselines import fit_and_score
 from audio_gen.network import Network
 from audio_gen.recipe import build_recipe
 from audio_gen.settings import Recipe, TrainSettings
+from audio_gen.shape import NetworkShape
 from audio_gen.training import loop, publish, step
 from audio_gen.training.loop import Training
 from audio_gen.training.validation import choose_clips, validate
@@ -75,9 +76,9 @@ class Tokens:
         return np.arange(-(-clip.length // self.hop), dtype=np.float32)[:, None]
 
 
-def readers(lengths: list[int], hop: int = 0, **settings: Any) -> Readers:
+def readers(lengths: list[int], hop: int = 0, around: int = 0, **settings: Any) -> Readers:
     plain = {"steps": 1, "batch_size": 3, "crop": 8, "walk": 4, **settings}
-    return Readers(Tokens(lengths, hop), TrainSettings(**plain))  # type: ignore[arg-type]
+    return Readers(Tokens(lengths, hop), TrainSettings(**plain), around)  # type: ignore[arg-type]
 
 
 # Batches
@@ -126,6 +127,37 @@ def test_curves_of_a_crop_begin_at_its_first_sample() -> None:
         assert batch.curves is not None and batch.curves.shape == (3, 2, 1)
         first = batch.targets[:, 0] % 1000
         assert (first % 4 == 0).all() and np.array_equal(batch.curves[:, 0, 0], first // 4)
+
+
+def test_a_crop_brings_the_frames_around_its_own() -> None:
+    source = readers([5, 33, 70, 301], hop=4, around=2)
+    for _ in range(200):
+        batch = source.next()
+        assert batch.curves is not None and batch.curves.shape == (3, 6, 1)
+        first, clip = batch.targets[:, :1] % 1000 // 4, batch.targets[:, 0] // 1000
+        last = np.array([-(-length // 4) for length in (5, 33, 70, 301)])[clip] - 1
+        assert np.array_equal(batch.curves[:, :, 0], np.clip(first + np.arange(-2, 4), 0, last[:, None])), (
+            "at either end the outermost one is held"
+        )
+
+
+def test_what_is_told_around_a_crop_is_what_is_told_of_the_whole() -> None:
+    shape = NetworkShape(256, (2, 2), (8, 8), (2,), head_channels=16, curve_channels=1, hop=4, around=2)
+    network = Network(shape)
+    source = readers([301], hop=4, around=2, batch_size=1, crop=8, walk=40, starts=1.0)
+    whole = torch.arange(76.0)[None, :, None]
+    state, told, bits = network.start(1), None, []
+    for _ in range(20):
+        batch = source.next()
+        batch = dataclasses.replace(batch, inputs=batch.inputs % 256, targets=batch.targets % 256)
+        with torch.no_grad():
+            loss, state = step.loss_bits(network, batch, state, torch.device("cpu"))
+            logits, told = network(torch.from_numpy(batch.inputs), told, None, whole)
+        expected = torch.nn.functional.cross_entropy(
+            logits[0], torch.from_numpy(batch.targets[0])
+        ) / math.log(2.0)
+        bits.append((loss.item(), expected.item()))
+    assert np.allclose(*zip(*bits, strict=True), atol=1e-5)
 
 
 def test_label_dropout_hides_each_label_that_often() -> None:

@@ -97,7 +97,7 @@ def generate(
         float | None,
         typer.Option(
             metavar="DECIBELS",
-            help="Makes the prompt louder.  [default: as loud as the training audio's peak]",
+            help="Makes the prompt louder.  [default: as loud as most training recordings]",
             show_default=False,
         ),
     ] = None,

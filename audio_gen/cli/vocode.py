@@ -43,7 +43,7 @@ def vocode(
         float | None,
         typer.Option(
             metavar="DECIBELS",
-            help="Makes the recording louder before it is measured.  [default: as loud as the training audio's peak]",
+            help="Makes the recording louder before it is measured.  [default: as loud as most training recordings]",
             show_default=False,
         ),
     ] = None,

@@ -37,7 +37,7 @@ class Batch:
     labels: NDArray[np.int64]
     """(streams, number of labels), 0 = no label."""
     curves: NDArray[np.float32] | None
-    """(streams, frames of this crop, curve channels)"""
+    """(streams, frames of this crop and `around` more on either side, curve channels)"""
 
 
 @dataclass
@@ -56,8 +56,9 @@ class Reader:
 class Readers:
     """All streams of a training: `next()` gives their next batch, `readers` is the whole state."""
 
-    def __init__(self, store: Store, settings: TrainSettings) -> None:
-        self._store, self._settings = store, settings
+    def __init__(self, store: Store, settings: TrainSettings, around: int = 0) -> None:
+        """`around`: frames of the curves that a network is told of on either side of the present one."""
+        self._store, self._settings, self._around = store, settings, around
         self._clips: Sequence[Clip] = store.clips("train")
         self._span = settings.walk * settings.crop
         self._unit = store.unit
@@ -80,7 +81,7 @@ class Readers:
         labels = np.zeros((streams, len(self._store.labels) + told), np.int64)
         curves = None
         if self._store.curves:
-            frames = -(-crop // self._store.hop)
+            frames = -(-crop // self._store.hop) + 2 * self._around
             curves = np.zeros((streams, frames, self._store.curve_channels), np.float32)
         for row, reader in enumerate(self.readers):
             if reader.position >= reader.end:
@@ -176,8 +177,8 @@ class Readers:
         noisy[:] = np.clip(clean + noise, 0, self._store.codec.levels - 1)
 
     def _fill(self, curves: NDArray[np.float32], clip: Clip, start: int) -> None:
-        """The clip's curve frames from sample `start` on; the last one is held past the end."""
+        """The clip's curve frames around those from sample `start` on; the outermost one is held past either end."""
         whole = self._store.curves_of(clip)
         assert whole is not None
-        first = start // self._store.hop
-        curves[:] = whole[np.minimum(np.arange(first, first + len(curves)), len(whole) - 1)]
+        first = start // self._store.hop - self._around
+        curves[:] = whole[np.arange(first, first + len(curves)).clip(0, len(whole) - 1)]

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.curves import surround
 from audio_gen.engine.binding import DRAW
 from audio_gen.errors import ControlError, SettingError
 from audio_gen.shape import NetworkShape
@@ -61,10 +62,11 @@ def check_tokens(tokens: NDArray[np.integer], streams: int, levels: int) -> NDAr
 
 
 def check_curves(
-    curves: NDArray[np.floating] | None, channels: int, streams: int, first: int, last: int
+    curves: NDArray[np.floating] | None, shape: NetworkShape, streams: int, first: int, last: int
 ) -> NDArray[np.float32] | None:
-    """Frames `first` to `last`, or the held last one, as the library wants them; None for a model without.
-    Raises ControlError."""
+    """Frames `first` to `last`, or the held last one, with those around them, as the library wants them; None for a
+    model without. Raises ControlError."""
+    channels = shape.curve_channels
     if curves is None:
         if channels:
             raise ControlError(f"this model is steered by curves: give (streams, frames, {channels})")
@@ -76,7 +78,9 @@ def check_curves(
     curves = np.asarray(curves)
     if curves.ndim != 3 or curves.shape[0] != streams or curves.shape[1] < 1 or curves.shape[2] != channels:
         raise ControlError(f"curves must be (streams = {streams}, frames, {channels}), got {curves.shape}")
-    used = np.ascontiguousarray(curves[:, min(first, curves.shape[1] - 1) : last + 1], np.float32)
+    held = curves.shape[1] - 1
+    told = surround(curves, shape.offsets, min(first, held), min(last, held))
+    used = np.ascontiguousarray(told, np.float32)
     if not np.isfinite(used).all():
         raise ControlError("curves hold NaN or infinity")
     return used

@@ -219,7 +219,7 @@ def _c_shape(shape: NetworkShape) -> CShape:
         skip_channels=shape.skip_channels,
         head_channels=shape.head_channels,
         condition_channels=shape.condition_channels if shape.conditioned else 0,
-        curve_channels=shape.curve_channels,
+        curve_channels=shape.curve_inputs,
         hop=shape.hop,
         layers=per_tier(shape.layers),
         channels=per_tier(shape.channels),

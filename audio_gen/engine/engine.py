@@ -155,8 +155,9 @@ class Engine:
     ) -> None:
         """Feed known uint16 `tokens` (streams, time), as if they had been drawn.
 
-        `curves`: float32 (streams, frames, curve channels), the frames of the whole stream from `first_frame` on;
-        the last one is held. Raises ControlError for tokens or curves of a wrong size or range.
+        `curves`: float32 (streams, frames, curve channels), the frames of the whole stream from `first_frame` on, which
+        begin with those that the network is told of before the present one; the last one is held. Raises ControlError
+        for tokens or curves of a wrong size or range.
         """
         known = check_tokens(tokens, state.streams, self.levels)
         self._run(state, known.shape[1], curves, first_frame, known=known)
@@ -240,9 +241,7 @@ class Engine:
             return
         first = state.position // self.shape.hop
         last = (state.position + steps - 1) // self.shape.hop
-        frames = check_curves(
-            curves, self.shape.curve_channels, state.streams, first - first_frame, last - first_frame
-        )
+        frames = check_curves(curves, self.shape, state.streams, first - first_frame, last - first_frame)
         unit = 2 if "guidance" in arrays else 1  # pairs stay together
         groups = min(self.threads, state.streams // unit)
         bounds = [state.streams // unit * group // groups * unit for group in range(groups + 1)]

@@ -47,7 +47,7 @@ def check_shape(shape: NetworkShape) -> None:
         shape.skip_channels,
         shape.head_channels,
         shape.condition_channels,
-        shape.curve_channels,
+        shape.curve_inputs,
     ]
     limits = [
         (shape.levels % NARROW == 0, "levels must be a multiple of 32"),
@@ -88,7 +88,7 @@ def _tensor_shapes(shape: NetworkShape) -> Iterator[tuple[str, tuple[int, ...]]]
     for name, values in shape.labels.items():
         yield f"labels.{name}.weight", (len(values) + 1, condition)
     if shape.curve_channels:
-        yield from _linear("curves", condition, shape.curve_channels)
+        yield from _linear("curves", condition, shape.curve_inputs)
     for k, width in enumerate(shape.channels):
         if k:
             faster = shape.pool[k - 1] * shape.channels[k - 1]

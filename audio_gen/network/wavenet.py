@@ -107,7 +107,7 @@ class Network(nn.Module):
             # Past ModuleDict's own check, which refuses the names of its methods ("type", "values") as keys.
             self.labels._modules[name] = nn.Embedding(len(values) + 1, shape.condition_channels)
         self.curves = (
-            nn.Linear(shape.curve_channels, shape.condition_channels) if shape.curve_channels else None
+            nn.Linear(shape.curve_inputs, shape.condition_channels) if shape.curve_channels else None
         )
         self.tiers = nn.ModuleList(Tier(shape, tier) for tier in range(shape.tiers))
         self.head = Head(shape)
@@ -212,8 +212,14 @@ class Network(nn.Module):
         if self.curves is not None:
             if curves is None:
                 curves = frames.new_zeros(batch, 1, self.shape.curve_channels)
-            frames = frames + self.curves(curves.transpose(0, 1))
+            frames = frames + self.curves(self._surround(curves).transpose(0, 1))
         return frames
+
+    def _surround(self, curves: Tensor) -> Tensor:
+        """(batch, frames, curve_inputs): each frame, and those around it. At either end the outermost one is held."""
+        last = curves.shape[1] - 1
+        places = torch.arange(last + 1)[:, None] + torch.tensor(self.shape.offsets)
+        return curves[:, places.clamp(0, last)].flatten(2)
 
     def forward(
         self,

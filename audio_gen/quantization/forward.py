@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from audio_gen.curves import surround
 from audio_gen.engine.predictors import Predictors
 from audio_gen.shape import NetworkShape
 
@@ -106,7 +107,7 @@ def _condition(
     steer = np.zeros((len(labels), 1, shape.condition_channels), np.float32)
     for column, name in enumerate(shape.labels):
         steer = steer + tensors[f"labels.{name}.weight"][labels[:, column]][:, None]
-    return steer if curves is None else steer + _linear(tensors, "curves", curves)
+    return steer if curves is None else steer + _linear(tensors, "curves", surround(curves, shape.offsets))
 
 
 def _steer(shape: NetworkShape, condition: Array | None, k: int, time: int) -> Array | None:

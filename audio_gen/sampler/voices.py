@@ -136,9 +136,10 @@ class Voices:
         return self.engine.sample(self.state, np.stack(tossed), draws, frames, first_frame=first)
 
     def _followed(self, samples: int) -> tuple[int, NDArray[np.float32] | None]:
-        """Number of the frame that is next, and what the engine's streams follow for so many samples."""
-        hop = self.engine.shape.hop
-        first, last = self.position // hop, (self.position + samples - 1) // hop
+        """What the engine's streams follow for so many samples, and the number of its first frame."""
+        hop, around = self.engine.shape.hop, self.engine.shape.around
+        first = max(0, self.position // hop - around)
+        last = (self.position + samples - 1) // hop + around
         source = self.sketching or self.curves
         if source is None:
             return first, None

@@ -32,6 +32,9 @@ class NetworkSettings(Settings):
     head_channels: int = Field(256, ge=1, le=4096)
     condition_channels: int = Field(32, ge=1, le=1024)
     """Width of the vector that labels and curves are gathered into."""
+    around: int = Field(0, ge=0, le=16)
+    """Where there are curves: so many frames before the present one, and after it, are told beside it. A window of the
+    mel curve is longer than a frame, so that several together say more of when and how loud than any of them."""
 
     predictors: list[int] | None = None
     """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each

@@ -110,7 +110,7 @@ class Training:
             network,
             make_optimisers(network, self.settings),
             [parameter.detach().clone() for parameter in network.parameters()],
-            Readers(store, self.settings),
+            Readers(store, self.settings, network.shape.around),
             network.start(self.settings.batch_size),
             Progress(signature=_signature(recipe, store), began_from=begin_from.hash if begin_from else ""),
         )

@@ -14,7 +14,7 @@ from audio_gen import __version__
 from audio_gen.audio import AudioWriter
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.curves import channels_of
-from audio_gen.data.store import Store
+from audio_gen.data.store import Store, evenly
 from audio_gen.engine.limits import hardware
 from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
@@ -25,6 +25,10 @@ from audio_gen.training.state import Progress, TrainingState
 
 if TYPE_CHECKING:
     from audio_gen.sampler.model import Model
+
+PEAK_CLIPS = 200
+PEAK_SECONDS = 10.0
+"""How many clips are looked at for what they usually peak at, and how much of each."""
 
 
 def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
@@ -54,6 +58,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         labels=labels,
         curve_channels=store.curve_channels,
         hop=store.hop,
+        around=settings.around if store.curves else 0,
         predictors=recipe.predictors,
         envelope=envelope,
         period=period,
@@ -85,7 +90,12 @@ def checkpoint_of(
     }
     if state.progress.began_from:
         card["began_from"] = state.progress.began_from
-    gain = {"mode": recipe.data.gain, "peak": recipe.data.peak, "gains": store.manifest["gains"]}
+    gain = {
+        "mode": recipe.data.gain,
+        "peak": recipe.data.peak,
+        "usual_peak": round(_usual_peak(store), 3),
+        "gains": store.manifest["gains"],
+    }
     return Checkpoint(
         state.network.shape,
         store.codec,
@@ -97,6 +107,14 @@ def checkpoint_of(
         card,
         sketch=sketch,
     )
+
+
+def _usual_peak(store: Store) -> float:
+    """Median of what training clips peak at: all have one gain where that of the loudest is 1, and most are softer."""
+    longest = round(PEAK_SECONDS * store.sample_rate)
+    some = evenly(store.clips("train"), PEAK_CLIPS)
+    peaks = [float(np.abs(store.codec.decode(store.tokens(clip)[:longest])).max()) for clip in some]
+    return float(np.median(peaks))
 
 
 def are_publishable(state: TrainingState) -> bool:

@@ -30,8 +30,8 @@ def loss_bits(
         for array in (batch.inputs, batch.targets, batch.real, batch.fresh, batch.labels)
     )
     curves = None if batch.curves is None else torch.from_numpy(batch.curves).to(device)
-    # Curves come crop by crop, so the position that chooses their frames starts at each crop.
-    state = replace(carried.keep(~fresh), position=0)
+    # Curves come crop by crop, so the position that chooses their frames starts at each crop, after those around it.
+    state = replace(carried.keep(~fresh), position=network.shape.around * network.shape.hop)
     logits, state = network(inputs, state, labels, curves)
     # Time-major is how the network leaves them in memory: this way nothing is copied.
     logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)
