@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from toys import RATE, TONES, learn, outcome, toy_recipe, toy_store, write_tones
 
@@ -318,6 +319,15 @@ def test_a_run_holds_checkpoints_metrics_curves_and_a_preview_per_label(run: Pat
     assert [row["step"] for row in rows] == [10, 20, 30] and rows[-1]["whole"]
     assert all(math.isfinite(row["valid"]) and math.isfinite(row["train"]) for row in rows)
     assert not list(run.rglob("*.part"))
+
+
+def test_a_checkpoint_knows_how_loud_most_clips_are(tmp_path: Path) -> None:
+    for number, amplitude in enumerate([0.5, *[0.1] * 3, *[0.05] * 4]):  # one is ten times as loud as most
+        wave = amplitude * np.sin(2 * np.pi * 300.0 * np.arange(RATE // 4) / RATE)
+        soundfile.write(tmp_path / f"high_{number}.wav", wave, RATE, subtype="PCM_24")
+    recipe = toy_recipe(tmp_path, data={"valid_where": {"index": ["7"]}}, steps=1)
+    learn(recipe, toy_store(recipe, tmp_path / "store"), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "model.safetensors").usual_peak == pytest.approx(0.18, rel=0.03)
 
 
 def test_the_card_says_where_the_model_comes_from(

@@ -1,5 +1,6 @@
 """Saying recordings again: what is measured is what the model follows, and files of curves are checked."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,9 @@ def test_levels_are_those_of_the_training(model: Path) -> None:
     wanted = extract_curves(wave * np.float32(0.9 / peak), RATE, ["mel"], HOP, BANDS)
     assert np.abs(curves - wanted).max() < 1e-4
     assert np.abs(measure(checkpoint, wave, 20.0 * np.log10(0.9 / peak)) - curves).max() < 1e-4
+    softer = replace(checkpoint, gain={**checkpoint.gain, "usual_peak": 0.45})
+    wanted = extract_curves(wave * np.float32(0.45 / peak), RATE, ["mel"], HOP, BANDS)
+    assert np.abs(measure(softer, wave) - wanted).max() < 1e-4
     with pytest.raises(ControlError, match="silent"):
         measure(checkpoint, np.zeros(100))
 
