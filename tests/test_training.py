@@ -24,7 +24,6 @@ from audio_gen.checkpoint import load_checkpoint
 from audio_gen.curves import extract_curves
 from audio_gen.data.batches import Batch, Readers
 from audio_gen.data.store import Store
-from audio_gen.data.sway import WARM_UP, sway
 from audio_gen.errors import AudioGenError, CheckpointError, DataError, OutputError, RecipeError, SettingError
 from audio_gen.evaluation.baselines import fit_and_score
 from audio_gen.network import Network
@@ -129,33 +128,6 @@ def test_curves_of_a_crop_begin_at_its_first_sample() -> None:
         assert batch.curves is not None and batch.curves.shape == (3, 2, 1)
         first = batch.targets[:, 0] % 1000
         assert (first % 4 == 0).all() and np.array_equal(batch.curves[:, 0, 0], first // 4)
-
-
-def test_what_is_heard_sways_and_what_is_learned_does_not(store: Store) -> None:
-    """In three bands, as much as asked for, and the same however a clip is cut into crops."""
-    steady, swaying, longer = (
-        Readers(store, TrainSettings(steps=1, batch_size=2, walk=8 * 256 // crop, crop=crop, input_sway=sway))
-        for crop, sway in ((256, 0.0), (256, 6.0), (512, 6.0))
-    )
-    louder = []
-    for _ in range(40):
-        first, second, whole = swaying.next(), swaying.next(), longer.next()
-        plain = [steady.next(), steady.next()]
-        assert np.array_equal(first.targets, plain[0].targets)
-        heard = np.concatenate([first.inputs, second.inputs], axis=1)
-        assert np.abs(heard - whole.inputs)[:, WARM_UP:].max(initial=0) <= 1
-        clean, swayed = (store.codec.decode(one) for one in (plain[1].inputs[0], second.inputs[0]))
-        if plain[1].real[0].all() and not plain[1].fresh[0]:
-            louder.append(20.0 * np.log10(swayed.std() / clean.std()))
-    assert 1.0 < np.std(louder) < 6.0 and abs(np.mean(louder)) < 2.0
-
-
-def test_bands_that_do_not_sway_add_up_to_the_whole() -> None:
-    wave, key = np.random.default_rng(0).standard_normal(4000), np.array([1, 2], np.uint64)
-    assert np.allclose(sway(wave, 8000, 0, 0.0, key), wave)
-    swayed = sway(wave, 8000, 0, 3.0, key)
-    assert np.allclose(sway(wave[1000:], 8000, 1000, 3.0, key)[WARM_UP:], swayed[1000 + WARM_UP :], atol=1e-6)
-    assert not np.allclose(sway(wave, 8000, 0, 3.0, key[::-1]), swayed)
 
 
 def test_a_crop_brings_the_frames_around_its_own() -> None:

@@ -18,7 +18,6 @@ from audio_gen.codec import Codec
 from audio_gen.controls import label_indices
 from audio_gen.curves import soften
 from audio_gen.data.store import Clip, Store
-from audio_gen.data.sway import WARM_UP, sway
 from audio_gen.settings import TrainSettings
 from audio_gen.shape import DOUBTS
 
@@ -75,8 +74,7 @@ class Readers:
         streams, crop = len(self.readers), self._settings.crop
         silence = self._store.codec.silence
         heard = np.full((streams, crop + 1), silence, np.int64)
-        disturbed = self._settings.input_noise or self._settings.input_sway
-        inputs = heard[:, :-1] if not disturbed else np.empty((streams, crop), np.int64)
+        inputs = heard[:, :-1] if not self._settings.input_noise else np.empty((streams, crop), np.int64)
         real = np.zeros((streams, crop), np.bool_)
         fresh = np.zeros(streams, np.bool_)
         told = self._settings.tell_noise
@@ -103,11 +101,8 @@ class Readers:
                 self._fill(curves[row], clip, start)
                 if self._settings.gain_range:
                     curves[row] = soften(curves[row], self._softer(row, reader))
-            if disturbed:
-                clean = heard[row, :-1]
-                if self._settings.input_sway:
-                    clean = self._swayed(clip, start, stop, row, reader, clean)
-                self._disturb(clean, inputs[row], row, reader)
+            if self._settings.input_noise:
+                self._disturb(heard[row, :-1], inputs[row], row, reader)
             reader.position += crop
         return Batch(inputs, heard[:, 1:], real, fresh, labels, curves)
 
@@ -136,7 +131,7 @@ class Readers:
 
     def _shown(self, row: int, reader: Reader) -> NDArray[np.bool_]:
         """(number of labels,): each label is hidden on its own, so that the player may give any of them."""
-        return self._coins(row, reader)[6:-1] >= self._settings.label_dropout
+        return self._coins(row, reader)[6:] >= self._settings.label_dropout
 
     def _varied(self, tokens: NDArray[np.uint16], row: int, reader: Reader) -> NDArray[np.uint16]:
         """The tokens at this walk's gain and polarity."""
@@ -157,10 +152,10 @@ class Readers:
         return max(0.0, 2.0 * float(self._coins(row, reader)[5]) - 1.0) * self._settings.gain_range
 
     def _coins(self, row: int, reader: Reader) -> NDArray[np.float64]:
-        """Uniform numbers of this walk: which clip, where, from its start, noise, polarity, gain, labels, sway."""
+        """Uniform numbers of this walk: which clip, where, from its start, noise, polarity, gain, labels."""
         key = np.array([self._settings.seed, row], np.uint64)
         generator = np.random.Philox(key=key, counter=reader.taken << 64)  # room for as many as it takes
-        coins: NDArray[np.float64] = np.random.Generator(generator).random(7 + self._labels.shape[1])
+        coins: NDArray[np.float64] = np.random.Generator(generator).random(6 + self._labels.shape[1])
         return coins
 
     def _doubt(self, row: int, reader: Reader) -> int:
@@ -180,21 +175,6 @@ class Readers:
         strength = least + (most - least) * share
         noise = np.rint(generator.normal(0.0, strength, len(clean))).astype(np.int64)
         noisy[:] = np.clip(clean + noise, 0, self._store.codec.levels - 1)
-
-    def _swayed(
-        self, clip: Clip, start: int, stop: int, row: int, reader: Reader, clean: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """`clean` (crop,), the tokens before those from `start` to `stop` of a clip, with its loudness wandering."""
-        first = max(0, start - 1 - WARM_UP)
-        codec = Codec(self._store.codec.levels)
-        heard = codec.decode(self._varied(self._store.tokens(clip)[first : stop - 1], row, reader))
-        key = np.array([self._settings.seed, row], np.uint64) ^ np.array([0, reader.taken << 20], np.uint64)
-        strength = self._settings.input_sway * float(self._coins(row, reader)[-1])
-        tokens = codec.encode(sway(heard.astype(np.float64), self._store.sample_rate, first, strength, key))
-        swayed = clean.copy()
-        before = min(start, 1)
-        swayed[1 - before : stop - start] = tokens[start - before - first :]
-        return swayed
 
     def _fill(self, curves: NDArray[np.float32], clip: Clip, start: int) -> None:
         """The clip's curve frames around those from sample `start` on; the outermost one is held past either end."""

@@ -47,10 +47,6 @@ class TrainSettings(Settings):
     slips."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """The smallest. As large as `input_noise` where the past shall never be trusted, but what is told."""
-    input_sway: float = Field(0.0, ge=0.0, le=20.0)
-    """Largest standard deviation, in decibels, by which the loudness of what the network hears wanders, in each of
-    three bands; each walk draws its own from 0 to this. What is played wanders like that, and noise alone does not
-    teach a stream that follows a spectrum to come back to it."""
     tell_noise: bool = False
     """The network is told how strong the noise is, and a player says how much of what it hears it shall believe:
     `audio_gen.sampler.Draw.doubt`."""
