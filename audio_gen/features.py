@@ -9,9 +9,9 @@ what its curves are):
 ```python
 import numpy as np, soundfile, torch, torchaudio
 
-rate, bands, hop, window = 16_000, 80, 128, 1024
+rate, bands, hop, window, peak = 16_000, 80, 128, 1024, 0.52
 wave = torch.from_numpy(soundfile.read("word.wav", dtype="float32")[0])  # (time,) at that rate
-wave *= 0.9 / wave.abs().max()  # as loud as the vocoder's training audio
+wave *= peak / wave.abs().max()  # as loud as most of the vocoder's training audio
 frames, before = -(-len(wave) // hop), (window - hop) // 2  # windows are centred on their frames
 padded = torch.nn.functional.pad(wave, (before, (frames - 1) * hop + window - before - len(wave)))
 mel = torchaudio.transforms.MelSpectrogram(rate, window, hop_length=hop, n_mels=bands, center=False)

@@ -53,8 +53,8 @@ def speech(rate: int) -> Floats:
 
 def by_torchaudio(rate: int, hop: int, bands: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Floats:
     """The curves that the documented snippet makes of folder/word.wav."""
-    numbers = f"rate, bands, hop, window = {rate}, {bands}, {hop}, {window_size(rate, hop)}\n"
-    snippet, count = re.subn(r"rate, bands, hop, window = .*\n", numbers, SNIPPET)
+    numbers = f"rate, bands, hop, window, peak = {rate}, {bands}, {hop}, {window_size(rate, hop)}, 0.9\n"
+    snippet, count = re.subn(r"rate, bands, hop, window, peak = .*\n", numbers, SNIPPET)
     assert count == 1
     monkeypatch.chdir(folder)
     exec(compile(snippet, "features.py", "exec"), {})
@@ -100,7 +100,8 @@ def checkpoint(*curves: str, rate: int = 16_000, hop: int = 128, bands: int = 80
     shape = NetworkShape.from_dict(
         network_settings([2, 2], [8, 8], [4], curve_channels=curve_channels(curves, bands), hop=hop)
     )
-    return Checkpoint(shape, Codec(), rate, random_tensors(shape, 1), curves, card={"name": "toy"})
+    gain = {"peak": 0.9, "usual_peak": 0.52}
+    return Checkpoint(shape, Codec(), rate, random_tensors(shape, 1), curves, gain, card={"name": "toy"})
 
 
 @pytest.fixture(scope="module")
@@ -199,5 +200,6 @@ def test_a_vocoder_that_is_to_generate_names_the_verb_that_plays_it(vocoder: Pat
 def test_info_says_how_curves_are_measured(vocoder: Path) -> None:
     told = call("info", vocoder).text
     assert "mel: every 128 samples, 8 ms; mel in 80 bands through windows of 1024 samples" in told
-    numbers = re.search(r"rate, bands, hop, window = (.*)", SNIPPET)
+    numbers = re.search(r"rate, bands, hop, window, peak = (.*), (.*)", SNIPPET)
     assert numbers and numbers[1] == "16_000, 80, 128, 1024"
+    assert f"of recordings that peak at {numbers[2]}" in call("info", "voice").text

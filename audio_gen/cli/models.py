@@ -126,7 +126,8 @@ def _curves(checkpoint: "Checkpoint") -> str:
     rate, hop = checkpoint.sample_rate, checkpoint.shape.hop
     every = f"every {hop} samples, {1000 * hop / rate:g} ms"
     mel = f"; mel in {mel_bands(checkpoint)} bands through windows of {window_size(rate, hop)} samples"
-    return f"{', '.join(checkpoint.curves)}: {every}{mel if 'mel' in checkpoint.curves else ''}"
+    levelled = f"; of recordings that peak at {checkpoint.usual_peak:.2g}"
+    return f"{', '.join(checkpoint.curves)}: {every}{mel if 'mel' in checkpoint.curves else ''}{levelled}"
 
 
 def _sketch(sketch: "Checkpoint | None") -> dict[str, Any]:
