@@ -33,13 +33,20 @@ def test_a_preset_is_its_sizes_and_nothing_else(name: str) -> None:
     assert named == spelled and named.to_dict() == spelled.to_dict()
     assert build_recipe(named.to_dict()) == named
     assert "preset" not in named.to_dict()["network"]
-    sizes = set(NetworkSettings.model_fields) - {"preset", "predictors", "envelope", "period", "phase"}
+    sizes = set(NetworkSettings.model_fields) - {
+        "preset",
+        "around",
+        "predictors",
+        "envelope",
+        "period",
+        "phase",
+    }
     assert set(PRESETS[name]) == sizes, "no size may depend on a default that could change"
 
 
 def test_what_is_given_beside_a_preset_takes_its_place() -> None:
     given = recipe({"preset": "small", "head_channels": 96, "predictors": [8]}).network
-    others = {"envelope": 16, "period": True, "phase": True}
+    others = {"around": 0, "envelope": 16, "period": True, "phase": True}
     expected = {**PRESETS["small"], "head_channels": 96, "predictors": [8], **others}
     assert given.model_dump() == expected
     reshaped = recipe({"preset": "large", "layers": [3], "channels": [32], "pool": []}).network
@@ -72,6 +79,7 @@ def test_recipes_without_a_preset_mean_what_they_always_did() -> None:
         "skip_channels": 0,
         "head_channels": 256,
         "condition_channels": 32,
+        "around": 0,
         "predictors": None,
         "envelope": 16,
         "period": True,
