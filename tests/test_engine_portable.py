@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from engine_cases import ISAS, NETWORKS, Case, coins_of
 
+from audio_gen.curves import surround
 from audio_gen.engine.binding import _c_shape, load_library, usable_isas
 from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler, kernels
 from audio_gen.engine.pack import PRECISIONS, pack
@@ -49,7 +50,7 @@ def replay(case, command, folder):
     weights = pack(shape, case.tensors, case.precision, case.scales)
     parts = [precision, np.int32(3), np.int64(STEPS), np.int64(frames), weights]
     parts += [state.condition] if shape.conditioned else []
-    parts += [case.curves] if frames else []
+    parts += [surround(case.curves, shape.offsets)] if frames else []
     parts += [coins_of(1, 3, STEPS)]
     given, made = folder / "given", folder / "made"
     given.write_bytes(bytes(_c_shape(shape)) + b"".join(part.tobytes() for part in parts))
