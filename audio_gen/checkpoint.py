@@ -59,8 +59,8 @@ class Checkpoint:
 
     @property
     def usual_peak(self) -> float:
-        """What recordings like those it was trained on peak at, once levelled."""
-        return float(self.gain.get("usual_peak", self.gain.get("peak", 0.9)))
+        """What most recordings like those it was trained on stay below, once levelled; never 0."""
+        return float(self.gain.get("usual_peak") or self.gain.get("peak", 0.9))
 
     @property
     def bits(self) -> dict[str, float]:

@@ -58,6 +58,10 @@ def test_levels_are_those_of_the_training(model: Path) -> None:
     softer = replace(checkpoint, gain={**checkpoint.gain, "usual_peak": 0.45})
     wanted = extract_curves(wave * np.float32(0.45 / peak), RATE, ["mel"], HOP, BANDS)
     assert np.abs(measure(softer, wave) - wanted).max() < 1e-4
+    silent = replace(
+        checkpoint, gain={**checkpoint.gain, "usual_peak": 0.0}
+    )  # where most of the training audio was
+    assert np.array_equal(measure(silent, wave), curves)
     with pytest.raises(ControlError, match="silent"):
         measure(checkpoint, np.zeros(100))
 
