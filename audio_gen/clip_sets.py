@@ -24,8 +24,8 @@ class GenerateSettings(BaseModel):
 
     name: str
     copies: int | None = Field(None, ge=1)
-    """So many of the run's held-out recordings, evenly spaced, each with its own curves, labels and length. What
-    follows curves and has no sketch to draw them can do nothing else."""
+    """So many of the run's held-out recordings (all, where there are fewer), evenly spaced, each with its own curves,
+    labels and length. What follows curves and has no sketch to draw them can do nothing else."""
     most_seconds: float | None = Field(None, gt=0.0)
     """So much of each, from its beginning, at most. Left out: all of it."""
     sketched: bool = False

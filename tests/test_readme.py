@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = [
     "--set", "train.minutes=1", "--set", "train.steps=2", "--set", "sketch.steps=2",
     "--set", "train.preview_seconds=0.0", "--set", "generate.0.seconds=0.05", "--set", "generate.0.clips=1",
-    "--set", "generate.1.seconds=0.05",
+    "--set", "generate.1.most_seconds=0.05",
 ]  # fmt: skip
 """What an hour of training becomes here."""
 

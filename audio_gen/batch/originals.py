@@ -56,16 +56,16 @@ class Original:
 def choose_originals(
     store: Store, count: int, end_seconds: float, where: str, most_seconds: float = math.inf
 ) -> list[Original]:
-    """`count` held-out recordings, evenly spaced among all of them by name: the same ones every time. Of each at most
-    the first `most_seconds`.
+    """`count` held-out recordings, evenly spaced among all of them by name: the same ones every time; all, where there
+    are fewer. Of each at most the first `most_seconds`.
 
-    `where` begins the message of the DataError raised where there are fewer.
+    `where` begins the message of the DataError raised where there are none.
     """
     held_out: Sequence[Clip] = store.clips("valid")
-    if count > len(held_out):
-        raise DataError(f"{where}: copies = {count}, but only {len(held_out)} recordings are held out")
+    if not held_out:
+        raise DataError(f"{where}: copies = {count}, but no recordings are held out; see data.valid_fraction")
     most = samples_of(most_seconds, store.sample_rate)
     return [
         Original(store, clip, int(min(most, store.sounding(clip, end_seconds))))
-        for clip in evenly(held_out, count)
+        for clip in evenly(held_out, min(count, len(held_out)))
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audio_gen.cli.options import Jobs, Overrides, Quiet, RecipePath, RunFolder
+from audio_gen.cli.options import Force, Jobs, Overrides, Quiet, RecipePath, RunFolder
 from audio_gen.cli.progress import Live, product, say
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ def doctor(
         str, typer.Option(help='What file names mean, such as "{digit}_{speaker}_{index}".')
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A recipe to write, ready to run.", show_default=False),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=1.0, help="Of training, for the recipe.")] = 60.0,
+    force: Force = False,
     jobs: Jobs = 1,
     quiet: Quiet = False,
 ) -> None:
@@ -29,13 +35,18 @@ def doctor(
 
     Fails (exit code 1) if nothing can be learned from it as it is.
 
-    Example: audio-gen doctor recordings/
+    Example: audio-gen doctor recordings/ -o mine.toml --minutes 60 && audio-gen run mine.toml
     """
-    from audio_gen.data.doctor import examine
+    from audio_gen.data.doctor import check_target, examine, write_recipe
 
+    if output is not None:
+        check_target(output, force)
     with Live(quiet) as live:
         diagnosis = examine(folder, pattern=pattern, jobs=jobs, progress=_files(live, "listening"))
     product(json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False) if as_json else diagnosis.to_text())
+    if output is not None:
+        write_recipe(output, diagnosis, minutes, force=force)
+        say(f"wrote {output}; to learn from {folder} for {minutes:g} minutes: audio-gen run {output}", quiet)
     if not diagnosis.ok:
         raise typer.Exit(1)
 

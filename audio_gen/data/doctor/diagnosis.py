@@ -63,6 +63,11 @@ class Diagnosis:
         return [f for f in self.files if not f.fault]
 
     @property
+    def findings(self) -> Findings:
+        """What its rules looked at."""
+        return Findings(self.files, self.usable, self.names, self.levels)
+
+    @property
     def ok(self) -> bool:
         """Whether no advice is an error."""
         return all(a.severity != "error" for a in self.advice)

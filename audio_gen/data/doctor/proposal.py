@@ -194,30 +194,44 @@ def _values(field: NameField) -> str:
 
 def recipe_tables(source: str, findings: Findings, advice: Sequence[Advice]) -> str:
     """TOML of [data] and [controls] that follows the advice. It loads as it stands, given a name."""
+    return "\n".join([data_table(source, findings, advice), *label_tables(label_names(findings))])
+
+
+def data_table(source: str, findings: Findings, advice: Sequence[Advice], *, pitch: str = "") -> str:
+    """TOML of [data]. With `pitch`, the field that tells notes, whole pitches are held out."""
     codes = {a.code for a in advice}
-    usable = findings.usable
-    rate = Counter(f.sample_rate for f in usable).most_common(1)[0][0]
-    lines = ["[data]", f"source = {_toml(source)}", f"sample_rate = {rate if rate <= 24_000 else 16_000}"]
+    lines = ["[data]", f"source = {toml_text(source)}", f"sample_rate = {sample_rate(findings)}"]
     if findings.names.pattern:
-        lines.append(f"pattern = {_toml(findings.names.pattern)}")
+        lines.append(f"pattern = {toml_text(findings.names.pattern)}")
     if exclude := _exclude(advice):
-        lines += ["exclude = [", *(f"    {_toml(glob.escape(name))}," for name in exclude), "]"]
+        lines += ["exclude = [", *(f"    {toml_text(glob.escape(name))}," for name in exclude), "]"]
     by = next((field for field in findings.levels if field.share >= 0.4 and field.ratio >= 4), None)
     levelled = by if "levels-by-field" in codes else None
-    lines.append(f"gain = {_toml(f'{{{levelled.name}}}' if levelled else 'dataset')}")
+    lines.append(f"gain = {toml_text(f'{{{levelled.name}}}' if levelled else 'dataset')}")
     if levelled and levelled.stray:
         lines.append("gain_share = 0.9")
     if codes & {"one-file-a-class", "few-files"}:
         lines += ['split = "time"', "gap_seconds = 5.0"]
+    elif pitch:
+        lines.append(f"group = {toml_text(f'{{{pitch}}}')}")
     elif group := group_template(findings):
-        lines.append(f"group = {_toml(group)}")
+        lines.append(f"group = {toml_text(group)}")
     elif held := _held_out(findings):
         lines.append(f"valid_where = {{ {held} }}")
     if "tight" in codes:
         lines.append("end_seconds = 0.25")
-    for field in label_names(findings):
-        lines += ["", f"[controls.labels.{field.name}]", f'from = "{{{field.name}}}"']
     return "\n".join(lines) + "\n"
+
+
+def label_tables(fields: Sequence[NameField]) -> list[str]:
+    """TOML of one [controls.labels.NAME] per field."""
+    return [f'[controls.labels.{field.name}]\nfrom = "{{{field.name}}}"\n' for field in fields]
+
+
+def sample_rate(findings: Findings) -> int:
+    """That most files have, or one that is quick to learn."""
+    rate = Counter(f.sample_rate for f in findings.usable).most_common(1)[0][0]
+    return rate if rate <= 24_000 else 16_000
 
 
 def _held_out(findings: Findings) -> str:
@@ -228,7 +242,7 @@ def _held_out(findings: Findings) -> str:
     field = counted[-1]
     typical = median(field.counts.values())
     even = [value for value, number in field.counts.items() if number >= 0.9 * typical]
-    return f"{field.name} = [{', '.join(_toml(v) for v in even[: max(1, len(even) // 10)])}]"
+    return f"{field.name} = [{', '.join(toml_text(v) for v in even[: max(1, len(even) // 10)])}]"
 
 
 def _exclude(advice: Sequence[Advice]) -> list[str]:
@@ -240,6 +254,6 @@ def _exclude(advice: Sequence[Advice]) -> list[str]:
     return found[:_MOST_LISTED]
 
 
-def _toml(text: str) -> str:
-    """A TOML basic string; JSON's escapes are TOML's too, but for DEL."""
+def toml_text(text: str) -> str:
+    """`text` as a TOML basic string; JSON's escapes are TOML's too, but for DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,0 +1,166 @@
+"""A whole recipe for a folder of recordings: all that `audio-gen run` needs to learn from it."""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from math import ceil, prod
+from pathlib import Path
+from statistics import quantiles
+from string import Template
+
+from audio_gen.data.doctor.diagnosis import Diagnosis
+from audio_gen.data.doctor.findings import SHORT_SECONDS, count
+from audio_gen.data.doctor.kinds import CLIPS, ENDLESS, PITCHES, ROLL
+from audio_gen.data.doctor.names import NameField
+from audio_gen.data.doctor.proposal import data_table, label_names, label_tables, sample_rate, toml_text
+from audio_gen.data.shards import write_file
+from audio_gen.errors import DataError, OutputError, SettingError
+from audio_gen.notes import SUFFIX as NOTES
+from audio_gen.pitch import parse_note
+from audio_gen.recipe import build_recipe
+
+_SKETCH = {ROLL: 0.2, PITCHES: 0.07, CLIPS: 0.2, ENDLESS: 0.2}  # of the minutes
+_MOST_SKETCHING = 14.0  # minutes, after which a sketch learns by heart
+_LONG_TRAINING = 120.0  # minutes, beyond which steps as large as those of an hour undo what was learned
+_LITTLE = 600.0  # seconds of audio, below which it is also heard softer and upside down
+_MOST_CLIPS = 64  # on the page, of all combinations of labels
+_NOTE = "note"  # the field of names that are pitches
+
+
+def write_recipe(path: Path, diagnosis: Diagnosis, minutes: float = 60.0, *, force: bool = False) -> None:
+    """`draft_recipe` as a file, whole or not at all, once it is known to be a recipe.
+
+    Raises as `check_target` and `draft_recipe` do, RecipeError where the file's name is none for a recipe, and
+    OutputError where it cannot be written.
+    """
+    check_target(path, force)
+    text = draft_recipe(diagnosis, minutes)
+    build_recipe({"name": path.stem, **tomllib.loads(text)}, where=str(path))
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def check_target(path: Path, force: bool) -> None:
+    """Raises OutputError or SettingError where `write_recipe` would not write."""
+    if path.suffix != ".toml":
+        raise SettingError(f"{path}: recipes are .toml files; call it {path.stem}.toml")
+    if path.exists() and not force:
+        raise OutputError(f"{path}: exists; use --force to overwrite it")
+
+
+def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
+    """TOML of a recipe that learns from `diagnosis.folder` in `minutes` of training, the sketch's among them.
+
+    It is one of four: notes from a piano roll where every recording has a NAME.notes.csv beside it, notes of a told
+    pitch where the names tell notes, clips where the median recording is shorter than 10 s, else an endless sound.
+    Raises DataError where there is nothing to learn from, and SettingError for less than a minute.
+    """
+    if not 1.0 <= minutes < float("inf"):
+        raise SettingError(f"minutes is {minutes:g}; a training needs at least 1")
+    if not diagnosis.usable:
+        raise DataError(f"{diagnosis.folder}: no recording in it can be used, so there is no recipe for it")
+    findings = diagnosis.findings
+    kind = _kind(diagnosis)
+    pitch = _NOTE if kind is PITCHES else ""
+    labels = [field for field in label_names(findings) if field.name != pitch]
+    low = sample_rate(findings) < 12_000
+    sketching = round(min(_MOST_SKETCHING, _SKETCH[kind] * minutes), 2)
+    augmented = findings.seconds < _LITTLE and kind is CLIPS
+    tables = kind.substitute(
+        hop=128 if low else 256,
+        envelope=16 if low else 24,
+        sketching=sketching,
+        training=round(minutes - sketching, 2),
+        rate=2e-3 if minutes <= _LONG_TRAINING else 1e-3,
+        augmentation=_AUGMENTATION if augmented else "",
+    )
+    source = Path(diagnosis.folder).resolve()
+    about = f"{source.name}: {count(len(diagnosis.usable), 'recording')}, {findings.seconds / 60:.1f} minutes"
+    return "\n".join(
+        (
+            f"# {about}, and {minutes:g} minutes to learn from them. Rename the fields as you like.\n",
+            data_table(str(source), findings, diagnosis.advice, pitch=pitch)
+            + "".join(_more_data(diagnosis, kind)),
+            tables.strip() + "\n",
+            *label_tables(labels),
+            *_generate_tables(diagnosis, kind, labels),
+            f"[page]\ntitle = {toml_text(source.name)}\n",
+            "[card]                                # whose recordings? Say so before you pass the model on",
+            f"data = {toml_text(about)}\n",
+        )
+    )
+
+
+_AUGMENTATION = """\
+flip = true                           # a small collection: it is also heard upside down ...
+gain_range = 8                        # ... and softer
+"""
+
+
+def _kind(diagnosis: Diagnosis) -> Template:
+    if any(c.ending == NOTES and not c.without for c in diagnosis.companions):
+        return ROLL
+    if any(field.name == _NOTE for field in label_names(diagnosis.findings)):
+        return PITCHES
+    return CLIPS if diagnosis.findings.typical_seconds < SHORT_SECONDS else ENDLESS
+
+
+def _more_data(diagnosis: Diagnosis, kind: Template) -> Iterator[str]:
+    """Lines of [data] that are no remedy for anything found, but what the kind wants."""
+    codes = _codes(diagnosis)
+    if kind is CLIPS and "dither-tail" in codes:
+        yield "tail_seconds = 0.05                   # what follows is the noise of the room\n"
+    if kind is CLIPS and "tight" not in codes:
+        yield "end_seconds = 0.1                     # silence, so that it learns to stop\n"
+    if kind is ROLL:
+        yield "tail_seconds = 0.5                    # the last chord, without the silence behind it\n"
+    if kind is ROLL or (kind is ENDLESS and codes & {"silence-before", "silence-after"}):
+        yield "dither = -66                          # from exact silence a model does not wake\n"
+
+
+def _generate_tables(diagnosis: Diagnosis, kind: Template, labels: Sequence[NameField]) -> Iterator[str]:
+    """[[generate]]: what can be asked for, and held-out recordings again, the measure of what samples could be."""
+    copies = '[[generate]]\nname = "held-out recordings, from {}"\ncopies = 3\nmost_seconds = 10.0\n'
+    if kind is ROLL:
+        yield copies.format("their notes") + "sketched = true\n"
+    else:
+        asked = _askable(labels)
+        clips = max(1, min(8, 16 // prod(len(field.counts) for field in asked)))
+        seconds = 10.0 if kind is ENDLESS else _usual_length(diagnosis)
+        takes = f'[[generate]]\nname = "takes"\nclips = {clips}\nseconds = {seconds:g}\n'
+        if asked:
+            every = ", ".join(f'{field.name} = "*"' for field in asked)
+            takes += f"labels = {{ {every} }}\n"
+        if kind is PITCHES:
+            takes += f"curves = {{ pitch = [{', '.join(map(toml_text, _some_notes(diagnosis)))}] }}\n"
+        yield takes
+    yield copies.format("their own curves")
+
+
+def _askable(labels: Sequence[NameField]) -> list[NameField]:
+    """The labels all combinations of which have room on a page: velocities last."""
+    asked: list[NameField] = []
+    for field in sorted(labels, key=lambda field: field.role == "velocity"):
+        if prod(len(other.counts) for other in [*asked, field]) <= _MOST_CLIPS:
+            asked.append(field)
+    return asked
+
+
+def _some_notes(diagnosis: Diagnosis) -> list[str]:
+    """Up to four, from the lowest to the highest."""
+    field = next(field for field in label_names(diagnosis.findings) if field.name == _NOTE)
+    notes = sorted(field.counts, key=parse_note)
+    return list(dict.fromkeys(notes[place * (len(notes) - 1) // 3] for place in range(4)))
+
+
+def _usual_length(diagnosis: Diagnosis) -> float:
+    """Seconds that nineteen of twenty recordings keep to, and a moment to end in; at most 10."""
+    trimmed = "dither-tail" in _codes(diagnosis)
+    lengths = [f.seconds - f.tail_seconds * trimmed for f in diagnosis.usable]
+    longest = quantiles(lengths, n=20, method="inclusive")[-1] if len(lengths) > 1 else lengths[0]
+    return min(10.0, ceil(10 * longest + 1) / 10)
+
+
+def _codes(diagnosis: Diagnosis) -> set[str]:
+    return {a.code for a in diagnosis.advice}
