@@ -99,7 +99,7 @@ class Diagnosis:
         heads = {"error": "PROBLEM", "warning": "WATCH", "hint": "NOTE"}
         end: list[str] = []
         if self.recipe:
-            end += ["", "To start from, in a recipe (rename the fields as you like):", ""]
+            end += ["", "To start from, in a recipe (-o mine.toml writes a whole one, ready to run):", ""]
             end += [f"    {line}" for line in _shortened([line for line in self.recipe.splitlines() if line])]
         reasons = {f.name: f.reason for f in self.files if f.reason}
         for told, a in enumerate(self.advice):
