@@ -11,7 +11,14 @@ from audio_gen.data.doctor.diagnosis import Diagnosis
 from audio_gen.data.doctor.findings import SHORT_SECONDS, count
 from audio_gen.data.doctor.kinds import CLIPS, ENDLESS, PITCHES, ROLL
 from audio_gen.data.doctor.names import NameField
-from audio_gen.data.doctor.proposal import data_table, label_names, label_tables, sample_rate, toml_text
+from audio_gen.data.doctor.proposal import (
+    data_table,
+    label_names,
+    label_tables,
+    one_file_a_class,
+    sample_rate,
+    toml_text,
+)
 from audio_gen.data.shards import write_file
 from audio_gen.errors import DataError, OutputError, SettingError
 from audio_gen.notes import SUFFIX as NOTES
@@ -70,6 +77,7 @@ def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
     tables = kind.substitute(
         hop=128 if low else 256,
         envelope=16 if low else 24,
+        bands=24 if one_file_a_class(findings) else 48,  # what is one sound needs fewer than music does
         sketching=sketching,
         training=round(minutes - sketching, 2),
         rate=2e-3 if minutes <= _LONG_TRAINING else 1e-3,

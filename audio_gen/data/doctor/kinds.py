@@ -49,7 +49,7 @@ ENDLESS = Template(
     _START
     + """\
 curves = ["mel"]
-mel_bands = 24
+mel_bands = $bands
 
 [sketch]                              # draws the spectrum of what is asked for; the samples follow it
 minutes = $sketching
