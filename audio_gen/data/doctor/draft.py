@@ -77,7 +77,7 @@ def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
     tables = kind.substitute(
         hop=128 if low else 256,
         envelope=16 if low else 24,
-        bands=24 if one_file_a_class(findings) else 48,  # what is one sound needs fewer than music does
+        bands=24 if one_file_a_class(findings) else 48,  # one sound needs fewer than music does
         sketching=sketching,
         training=round(minutes - sketching, 2),
         rate=2e-3 if minutes <= _LONG_TRAINING else 1e-3,
