@@ -81,6 +81,15 @@ def test_each_kind_is_told_what_it_needs(tmp_path: Path) -> None:
     )
 
 
+def test_a_field_called_note_need_not_tell_notes(tmp_path: Path) -> None:
+    for number in range(3):
+        for note in ("soft", "loud", "a2"):
+            save(tmp_path / f"{note}_{number}.wav", 0.2, number)
+    text = draft_recipe(examine(tmp_path, pattern="{note}_{take}"))
+    recipe = build_recipe({"name": "drafted", **tomllib.loads(text)})
+    assert recipe.controls.curves == ["mel"] and "note" in recipe.controls.labels
+
+
 @pytest.mark.parametrize("minutes", [1.0, 60.0, 600.0])
 def test_minutes_are_those_of_both_trainings(tmp_path: Path, minutes: float) -> None:
     clips(tmp_path)

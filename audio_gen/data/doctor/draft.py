@@ -20,7 +20,7 @@ from audio_gen.data.doctor.proposal import (
     toml_text,
 )
 from audio_gen.data.shards import write_file
-from audio_gen.errors import DataError, OutputError, SettingError
+from audio_gen.errors import ControlError, DataError, OutputError, SettingError
 from audio_gen.notes import SUFFIX as NOTES
 from audio_gen.pitch import parse_note
 from audio_gen.recipe import build_recipe
@@ -109,9 +109,17 @@ gain_range = 8                        # ... and softer
 def _kind(diagnosis: Diagnosis) -> Template:
     if any(c.ending == NOTES and not c.without for c in diagnosis.companions):
         return ROLL
-    if any(field.name == _NOTE for field in label_names(diagnosis.findings)):
+    if any(field.name == _NOTE and _tells_pitches(field) for field in label_names(diagnosis.findings)):
         return PITCHES
     return CLIPS if diagnosis.findings.typical_seconds < SHORT_SECONDS else ENDLESS
+
+
+def _tells_pitches(field: NameField) -> bool:
+    """Whether all its values are notes that can be played."""
+    try:
+        return all(parse_note(value) > 0.0 for value in field.counts)
+    except ControlError:
+        return False
 
 
 def _more_data(diagnosis: Diagnosis, kind: Template) -> Iterator[str]:
