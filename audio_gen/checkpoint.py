@@ -7,10 +7,8 @@ error that says so; nothing is ever unpickled.
 import hashlib
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
 from audio_gen.curves import curve_channels
-from audio_gen.errors import AudioGenError, CheckpointError, OutputError
+from audio_gen.errors import AudioGenError, CheckpointError
 from audio_gen.shape import NetworkShape
 from audio_gen.sketch import CurveCodec, told_curves
+from audio_gen.targets import write_whole
 
 VERSION = 1
 SUFFIX = ".safetensors"
@@ -236,22 +235,12 @@ def _quantization(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
-    """A safetensors file, written beside `path` and renamed into place once it is safely on disk."""
+    """A safetensors file at `path`, whole or not at all, in a folder made for it. Raises OutputError."""
     from safetensors.numpy import save
 
-    part = path.with_name(path.name + ".part")
     data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, dict(metadata))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with write_whole(path, parents=True) as file:
+        file.write(data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

@@ -36,7 +36,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.curves import CurveExtractor, Floats, Moments, curve_channels
-from audio_gen.errors import ControlError, OutputError, SettingError
+from audio_gen.errors import ControlError, SettingError
+from audio_gen.targets import check_free, write_whole
 
 Curves = NDArray[np.float32]
 ARRAYS = (".npy", ".npz")
@@ -95,22 +96,15 @@ def louder_by(checkpoint: Checkpoint, waveform: ArrayLike, decibels: float | Non
 def save_features(path: Path, checkpoint: Checkpoint, curves: Curves, force: bool = False) -> None:
     """Write `curves` with how they were measured. Raises OutputError, SettingError."""
     check_target(path, force)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, curves=curves, **_settings(checkpoint))
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with write_whole(path) as file:
+        np.savez(file, curves=curves, **_settings(checkpoint))
 
 
 def check_target(path: Path, force: bool) -> None:
     """Raises OutputError or SettingError if `save_features` would not write to `path`."""
     if path.suffix != ".npz":
         raise SettingError(f"{path}: curves are kept in .npz files")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists; use --force to overwrite it")
+    check_free(path, force)
 
 
 def load_features(path: Path, checkpoint: Checkpoint) -> Curves:

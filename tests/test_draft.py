@@ -1,14 +1,15 @@
 """A recipe for any folder: of the right kind, ready to run, and never in the way of what is there."""
 
+import errno
+import os
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
+from command_line import call
 
-from audio_gen.cli.app import app
 from audio_gen.data.doctor import draft_recipe, examine, write_recipe
 from audio_gen.errors import DataError, OutputError, SettingError
 from audio_gen.recipe import build_recipe, load_recipe
@@ -115,13 +116,13 @@ def test_it_runs(tmp_path: Path, kind: str) -> None:
     """From the folder to the page; the README's commands do so with clips."""
     KINDS[kind](tmp_path / kind)
     recipe, run = tmp_path / "mine.toml", tmp_path / "run"
-    called = CliRunner().invoke(app, ["doctor", str(tmp_path / kind), "-o", str(recipe), "--minutes", "5"])
-    assert called.exit_code == 0, called.output
-    assert f"audio-gen run {recipe}" in called.stderr
+    called = call("doctor", tmp_path / kind, "-o", recipe, "--minutes", 5)
+    assert called.code == 0, called.errors
+    assert f"audio-gen run {recipe}" in called.errors
     quick = [text for text in QUICK if kind != "roll" or not text.startswith("generate.0")]
     words = [word for text in quick for word in ("--set", text)]
-    called = CliRunner().invoke(app, ["run", str(recipe), "--run", str(run), "-q", *words])
-    assert called.exit_code == 0, called.output
+    called = call("run", recipe, "--run", run, "-q", *words)
+    assert called.code == 0, called.errors
     page = (run / "page" / "index.html").read_text(encoding="utf-8")
     assert all(table.name in page for table in load_recipe(recipe).generate)
 
@@ -138,9 +139,32 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     assert load_recipe(target).name == "mine"
     with pytest.raises(SettingError, match=r"mine\.toml"):
         write_recipe(tmp_path / "mine.txt", diagnosis)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="no folder"):
         write_recipe(tmp_path / "nowhere" / "mine.toml", diagnosis)
+    with pytest.raises(SettingError, match=r"my hits\.toml: a recipe's name"):
+        write_recipe(tmp_path / "my hits.toml", diagnosis)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hits", "mine.toml"]
+
+
+def test_a_broken_recording_is_told_of_and_left_out(tmp_path: Path) -> None:
+    clips(tmp_path / "hits")
+    (tmp_path / "hits" / "text.wav").write_text("these are words, " * 20)
+    called = call("doctor", tmp_path / "hits", "-o", tmp_path / "mine.toml")
+    assert called.code == 1 and "PROBLEM" in called.text and "text.wav" in called.text
+    assert load_recipe(tmp_path / "mine.toml").name == "mine"
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips(tmp_path / "hits")
+    diagnosis = examine(tmp_path / "hits")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"mine\.toml: cannot be written: No space left"):
+        write_recipe(tmp_path / "mine.toml", diagnosis)
+    assert [path.name for path in tmp_path.iterdir()] == ["hits"]
 
 
 def test_nothing_to_learn_from(tmp_path: Path) -> None:

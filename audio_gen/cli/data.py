@@ -33,9 +33,10 @@ def doctor(
 ) -> None:
     """Say what is in a folder of recordings, what is wrong with it, and what to do.
 
-    Fails (exit code 1) if nothing can be learned from it as it is.
+    Fails (exit code 1) if it finds a problem, such as a file that cannot be read; a recipe is written all the same, as
+    long as there is anything to learn from.
 
-    Example: audio-gen doctor recordings/ -o mine.toml --minutes 60 && audio-gen run mine.toml
+    Example: audio-gen doctor recordings/ -o mine.toml --minutes 60
     """
     from audio_gen.data.doctor import check_target, examine, write_recipe
 

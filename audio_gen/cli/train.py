@@ -103,7 +103,7 @@ def train_run(
         sketches = SketchStore(folder / "store")
         of_sketch = sketch_recipe(recipe, sketches)
         training = Training(of_sketch, sketches, folder / FOLDER, device=device, resume=resume, force=force)
-        learned = _learn(training, [], quiet)
+        learned = _learn(training, [], resume, quiet)
         sketch = load_checkpoint(folder / FOLDER / "model.safetensors")
     store = Store(folder / "store")
     training = Training(
@@ -122,7 +122,7 @@ def train_run(
         baselines = store_baselines(
             store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds
         )
-    learned |= _learn(training, baselines, quiet)
+    learned |= _learn(training, baselines, resume, quiet)
     if sketch is not None:
         for path in (folder / "model.safetensors", folder / "best.safetensors"):
             if path.exists():  # nothing is the best where nothing is held out
@@ -143,8 +143,8 @@ def _attach(path: Path, sketch: "Checkpoint") -> None:
         save_checkpoint(path, replace(attached, card=card))
 
 
-def _learn(training: "Training", baselines: "list[Baseline]", quiet: bool) -> bool:
-    """Train to the end, and show it. Returns False if it is over already."""
+def _learn(training: "Training", baselines: "list[Baseline]", resume: bool, quiet: bool) -> bool:
+    """Train to the end, and show it. Returns False if it is over already. `resume`: as it was called, it goes on."""
     import torch
 
     if training.done >= 1.0:
@@ -167,7 +167,8 @@ def _learn(training: "Training", baselines: "list[Baseline]", quiet: bool) -> bo
         try:
             training.train(baselines, lambda report: _show(live, report, store.sample_rate))
         except KeyboardInterrupt:
-            live.say(f"stopped at step {training.progress.step} and saved; --resume continues")
+            how = "the same command" if resume else "--resume"
+            live.say(f"stopped at step {training.progress.step} and saved; {how} continues")
             raise
     return True
 

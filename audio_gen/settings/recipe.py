@@ -15,11 +15,13 @@ from audio_gen.settings.train import SketchSettings, TrainSettings
 from audio_gen.shape import DOUBT, REFIT
 from audio_gen.sketch import SKETCHABLE, can_sketch
 
+RECIPE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
 
 class Recipe(Settings):
     """A whole experiment."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=f"^{RECIPE_NAME}$")
     data: DataSettings
     codec: CodecSettings = CodecSettings()
     controls: ControlSettings = ControlSettings()

@@ -1,15 +1,15 @@
 """A whole recipe for a folder of recordings: all that `audio-gen run` needs to learn from it."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from math import ceil, prod
 from pathlib import Path
 from statistics import quantiles
-from string import Template
 
 from audio_gen.data.doctor.diagnosis import Diagnosis
 from audio_gen.data.doctor.findings import SHORT_SECONDS, count
-from audio_gen.data.doctor.kinds import CLIPS, ENDLESS, PITCHES, ROLL
+from audio_gen.data.doctor.kinds import CLIPS, ENDLESS, PITCHES, ROLL, Kind
 from audio_gen.data.doctor.names import NameField
 from audio_gen.data.doctor.proposal import (
     data_table,
@@ -19,13 +19,13 @@ from audio_gen.data.doctor.proposal import (
     sample_rate,
     toml_text,
 )
-from audio_gen.data.shards import write_file
 from audio_gen.errors import ControlError, DataError, OutputError, SettingError
 from audio_gen.notes import SUFFIX as NOTES
 from audio_gen.pitch import parse_note
 from audio_gen.recipe import build_recipe
+from audio_gen.settings.recipe import RECIPE_NAME
+from audio_gen.targets import check_free, write_whole
 
-_SKETCH = {ROLL: 0.2, PITCHES: 0.07, CLIPS: 0.2, ENDLESS: 0.2}  # of the minutes
 _MOST_SKETCHING = 14.0  # minutes, after which a sketch learns by heart
 _LONG_TRAINING = 120.0  # minutes, beyond which steps as large as those of an hour undo what was learned
 _LITTLE = 600.0  # seconds of audio, below which it is also heard softer and upside down
@@ -36,24 +36,24 @@ _NOTE = "note"  # the field of names that are pitches
 def write_recipe(path: Path, diagnosis: Diagnosis, minutes: float = 60.0, *, force: bool = False) -> None:
     """`draft_recipe` as a file, whole or not at all, once it is known to be a recipe.
 
-    Raises as `check_target` and `draft_recipe` do, RecipeError where the file's name is none for a recipe, and
-    OutputError where it cannot be written.
+    Raises as `check_target` and `draft_recipe` do, and OutputError where it cannot be written.
     """
     check_target(path, force)
     text = draft_recipe(diagnosis, minutes)
     build_recipe({"name": path.stem, **tomllib.loads(text)}, where=str(path))
-    try:
-        write_file(path, text)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    with write_whole(path) as file:
+        file.write(text.encode())
 
 
 def check_target(path: Path, force: bool) -> None:
-    """Raises OutputError or SettingError where `write_recipe` would not write."""
+    """Raises OutputError or SettingError where `write_recipe` would not write: better said before the listening."""
     if path.suffix != ".toml":
         raise SettingError(f"{path}: recipes are .toml files; call it {path.stem}.toml")
-    if path.exists() and not force:
-        raise OutputError(f"{path}: exists; use --force to overwrite it")
+    if not re.fullmatch(RECIPE_NAME, path.stem):
+        raise SettingError(f"{path}: a recipe's name has letters, digits, _, - and . only; call it mine.toml")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent} to write it to")
+    check_free(path, force)
 
 
 def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
@@ -72,9 +72,9 @@ def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
     pitch = _NOTE if kind is PITCHES else ""
     labels = [field for field in label_names(findings) if field.name != pitch]
     low = sample_rate(findings) < 12_000
-    sketching = round(min(_MOST_SKETCHING, _SKETCH[kind] * minutes), 2)
+    sketching = round(min(_MOST_SKETCHING, kind.sketching * minutes), 2)
     augmented = findings.seconds < _LITTLE and kind is CLIPS
-    tables = kind.substitute(
+    tables = kind.tables.substitute(
         hop=128 if low else 256,
         envelope=16 if low else 24,
         bands=24 if one_file_a_class(findings) else 48,  # one sound needs fewer than music does
@@ -106,7 +106,7 @@ gain_range = 8                        # ... and softer
 """
 
 
-def _kind(diagnosis: Diagnosis) -> Template:
+def _kind(diagnosis: Diagnosis) -> Kind:
     if any(c.ending == NOTES and not c.without for c in diagnosis.companions):
         return ROLL
     if any(field.name == _NOTE and _tells_pitches(field) for field in label_names(diagnosis.findings)):
@@ -122,10 +122,11 @@ def _tells_pitches(field: NameField) -> bool:
         return False
 
 
-def _more_data(diagnosis: Diagnosis, kind: Template) -> Iterator[str]:
+def _more_data(diagnosis: Diagnosis, kind: Kind) -> Iterator[str]:
     """Lines of [data] that are no remedy for anything found, but what the kind wants."""
     codes = _codes(diagnosis)
     if kind is CLIPS and "dither-tail" in codes:
+        yield "lead_seconds = 0.001                  # clips begin with the attack, or the model may miss its cue\n"
         yield "tail_seconds = 0.05                   # what follows is the noise of the room\n"
     if kind is CLIPS and "tight" not in codes:
         yield "end_seconds = 0.1                     # silence, so that it learns to stop\n"
@@ -135,7 +136,7 @@ def _more_data(diagnosis: Diagnosis, kind: Template) -> Iterator[str]:
         yield "dither = -66                          # from exact silence a model does not wake\n"
 
 
-def _generate_tables(diagnosis: Diagnosis, kind: Template, labels: Sequence[NameField]) -> Iterator[str]:
+def _generate_tables(diagnosis: Diagnosis, kind: Kind, labels: Sequence[NameField]) -> Iterator[str]:
     """[[generate]]: what can be asked for, and held-out recordings again, the measure of what samples could be."""
     copies = '[[generate]]\nname = "held-out recordings, from {}"\ncopies = 3\nmost_seconds = 10.0\n'
     if kind is ROLL:

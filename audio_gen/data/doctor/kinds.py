@@ -4,16 +4,24 @@ Found on a collection of each kind (`benchmarks/LEARNED.md`): drums and spoken d
 The minutes, the step and what depends on the sample rate are filled in by `draft`.
 """
 
+from dataclasses import dataclass
 from string import Template
 
-_START = """
+
+@dataclass(frozen=True)
+class Kind:
+    """Of a collection."""
+
+    tables: Template
+    """Of its recipe."""
+    sketching: float = 0.2
+    """Share of the minutes that the sketch is trained for."""
+
+
+CLIPS = Kind(
+    Template("""\
 [controls]
 hop = $hop
-"""
-
-CLIPS = Template(
-    _START
-    + """\
 curves = ["mel"]
 mel_bands = 20
 
@@ -41,13 +49,14 @@ input_noise = 4                       # what is heard is the model's own, slips 
 $augmentation
 [play]
 temperature = 0.9                     # lower is calmer, higher is wilder
-"""
+"""),
 )
 """Hits, words, sentences: each begins, and ends."""
 
-ENDLESS = Template(
-    _START
-    + """\
+ENDLESS = Kind(
+    Template("""\
+[controls]
+hop = $hop
 curves = ["mel"]
 mel_bands = $bands
 
@@ -75,17 +84,17 @@ input_noise = 4                       # what is heard is the model's own, slips 
 [play]
 sketch_temperature = 1.0              # as wild as it was heard
 guidance = 0.0
-"""
+"""),
 )
 """Textures, talk, music whose notes nobody wrote down: anywhere in them is a place to begin."""
 
-PITCHES = Template(
-    """
+PITCHES = Kind(
+    Template("""\
 [codec]
 levels = 1024                         # a loud low note moves by less per sample than a step of 256 is wide
-"""
-    + _START
-    + """\
+
+[controls]
+hop = $hop
 curves = ["mel", "pitch"]
 mel_bands = 32
 pitch = "{note}"                      # asked for with --curve pitch=a2, or with a melody
@@ -117,13 +126,15 @@ tell_noise = true                     # so that a player can have it follow the 
 temperature = 0.9
 sketch_temperature = 0.4
 doubt = 1.5                           # in tune; at 0 it follows what it has played
-"""
+"""),
+    sketching=0.07,
 )
 """Notes of one instrument, one at a time, whose names tell the pitch."""
 
-ROLL = Template(
-    _START
-    + """\
+ROLL = Kind(
+    Template("""\
+[controls]
+hop = $hop
 curves = ["mel", "notes"]             # asked for with --curve notes=tune.csv
 mel_bands = 48
 
@@ -154,6 +165,6 @@ input_noise = 4                       # what is heard is the model's own, slips 
 [play]
 temperature = 0.9
 sketch_temperature = 0.0
-"""
+"""),
 )
 """Music with the notes of each recording beside it."""
