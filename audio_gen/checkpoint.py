@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
+from audio_gen.composer import TOKENS, NoteCodec
 from audio_gen.curves import curve_channels
 from audio_gen.errors import AudioGenError, CheckpointError
 from audio_gen.shape import NetworkShape
@@ -27,8 +28,11 @@ VERSION = 1
 SUFFIX = ".safetensors"
 _SCALES = "scales."
 """Begins the names of the int8 scales among the tensors of a file; no weight is called so."""
-_SKETCH = "sketch."
-"""Begins the names of the sketch's own tensors."""
+_SKETCH, _COMPOSER = "sketch.", "composer."
+"""Begin the names of the tensors of a model's other networks."""
+
+_CODECS: dict[str, type[Codec]] = {"curves": CurveCodec, "notes": NoteCodec}
+"""Of tokens that are no samples, as a header has them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,13 @@ class Checkpoint:
     """How the scales were found: {"calibrated_on": ..., "bits": {"fp32": 1.05, ...}, "seconds": ...}."""
     sketch: "Checkpoint | None" = None
     """What draws the curves where none are given: see `audio_gen.sketch`."""
+    composer: "Checkpoint | None" = None
+    """What makes up the notes where none are given: see `audio_gen.composer`."""
+
+    @property
+    def told(self) -> list[str]:
+        """Names of the curves that no sketch draws."""
+        return list(self.curves if self.sketch is None else self.sketch.curves)
 
     @property
     def usual_peak(self) -> float:
@@ -92,13 +103,15 @@ class Checkpoint:
         ]
         if self.sketch is not None:
             sounding.append(self.sketch.hash)
+        if self.composer is not None:
+            sounding.append({"composer": self.composer.hash})
         return _digest(self.tensors, json.dumps(sounding, sort_keys=True))
 
     @property
     def parameters(self) -> int:
-        """Those of the sketch among them."""
+        """Those of the sketch and the composer among them."""
         own = sum(tensor.size for tensor in self.tensors.values())
-        return own + (self.sketch.parameters if self.sketch is not None else 0)
+        return own + sum(part.parameters for part in (self.sketch, self.composer) if part is not None)
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]], before: str = "") -> str:
@@ -117,11 +130,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def _header(checkpoint: Checkpoint) -> dict[str, Any]:
-    codec = {"levels": checkpoint.codec.levels, "pre_emphasis": checkpoint.codec.pre_emphasis}
-    of = {"of": "curves"} if isinstance(checkpoint.codec, CurveCodec) else {}
+    codec: dict[str, Any] = {
+        "levels": checkpoint.codec.levels,
+        "pre_emphasis": checkpoint.codec.pre_emphasis,
+    }
+    for name, kind in _CODECS.items():
+        if isinstance(checkpoint.codec, kind):
+            codec["of"] = name
     header: dict[str, Any] = {
         "network": checkpoint.shape.to_dict(),
-        "codec": codec | of,
+        "codec": codec,
         "sample_rate": checkpoint.sample_rate,
         "curves": list(checkpoint.curves),
         "gain": dict(checkpoint.gain),
@@ -133,14 +151,18 @@ def _header(checkpoint: Checkpoint) -> dict[str, Any]:
         header["quantization"] = {**checkpoint.quantization, "scales_hash": checkpoint.scales_hash}
     if checkpoint.sketch is not None:
         header["sketch"] = _header(checkpoint.sketch)
+    if checkpoint.composer is not None:
+        header["composer"] = _header(checkpoint.composer)
     return header
 
 
 def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """Weights, scales, and those of the sketch."""
+    """Weights, scales, and those of the sketch and the composer."""
     tensors = {**checkpoint.tensors, **{_SCALES + name: steps for name, steps in checkpoint.scales.items()}}
     if checkpoint.sketch is not None:
         tensors |= {_SKETCH + name: tensor for name, tensor in _all_tensors(checkpoint.sketch).items()}
+    if checkpoint.composer is not None:
+        tensors |= {_COMPOSER + name: tensor for name, tensor in _all_tensors(checkpoint.composer).items()}
     return tensors
 
 
@@ -167,22 +189,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _checkpoint(header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], path: Path) -> Checkpoint:
-    """A checked checkpoint; the one of its sketch is within its header and among its tensors."""
-    drawn = {name for name in found if name.startswith(_SKETCH)}
+    """A checked checkpoint; those of its sketch and composer are within its header and among its tensors."""
+    sketch, composer = _within("sketch", header, found, path), _within("composer", header, found, path)
+    others = {name for name in found if name.startswith((_SKETCH, _COMPOSER))}
     scaled = {name for name in found if name.startswith(_SCALES)}
-    sketch = None
-    if "sketch" in header:
-        own = {name.removeprefix(_SKETCH): found[name] for name in drawn}
-        sketch = _checkpoint(header["sketch"], own, path)
     codec = dict(header["codec"])
-    make = CurveCodec if codec.pop("of", "") == "curves" else Codec
+    make = _CODECS[codec.pop("of")] if "of" in codec else Codec
     quantization = _quantization(header)
     recorded_scales = quantization.pop("scales_hash", "")
     checkpoint = Checkpoint(
         NetworkShape.from_dict(header["network"]),
         make(**codec),
         int(header["sample_rate"]),
-        {name: found[name] for name in found if name not in drawn | scaled},
+        {name: found[name] for name in found if name not in others | scaled},
         tuple(header["curves"]),
         dict(header["gain"]),
         float(header["end_seconds"]),
@@ -190,11 +209,14 @@ def _checkpoint(header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], pa
         {name.removeprefix(_SCALES): found[name] for name in scaled},
         quantization,
         sketch,
+        composer,
     )
     if checkpoint.shape.levels != checkpoint.codec.levels or checkpoint.sample_rate < 1:
         raise ValueError("network, codec and sample rate do not belong together")
     if sketch is not None:
         _check_sketch(checkpoint, sketch)
+    if composer is not None:
+        _check_composer(checkpoint, composer)
     if checkpoint.hash != str(header["hash"]):
         raise CheckpointError(
             f"{path}: the weights do not match their recorded hash; fetch or train it again"
@@ -209,6 +231,31 @@ def _checkpoint(header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], pa
     return checkpoint
 
 
+def _within(
+    name: str, header: Mapping[str, Any], found: Mapping[str, NDArray[Any]], path: Path
+) -> Checkpoint | None:
+    """The checkpoint `name` within one of this `header`, if there is one."""
+    if name not in header:
+        return None
+    first = f"{name}."
+    own = {key.removeprefix(first): tensor for key, tensor in found.items() if key.startswith(first)}
+    return _checkpoint(header[name], own, path)
+
+
+def _check_composer(checkpoint: Checkpoint, composer: Checkpoint) -> None:
+    """Raises ValueError for a composer of something else than this network's notes."""
+    if (
+        checkpoint.told != ["notes"]
+        or not isinstance(composer.codec, NoteCodec)
+        or composer.shape.pool != (TOKENS,)
+        or composer.shape.curve_channels
+        or composer.sketch is not None
+        or composer.composer is not None
+        or composer.shape.labels != checkpoint.shape.player_labels
+    ):
+        raise ValueError("the composer does not make up what the network follows")
+
+
 def _check_sketch(checkpoint: Checkpoint, sketch: Checkpoint) -> None:
     """Raises ValueError for a sketch of something else than this network's curves."""
     frame = sketch.shape.pool[0] if sketch.shape.pool else 0
@@ -220,6 +267,7 @@ def _check_sketch(checkpoint: Checkpoint, sketch: Checkpoint) -> None:
         or frame != checkpoint.shape.curve_channels - sketch.shape.curve_channels
         or (told and sketch.shape.hop != frame)
         or sketch.sketch is not None
+        or sketch.composer is not None
         or sketch.shape.labels != checkpoint.shape.player_labels
     ):
         raise ValueError("the sketch does not draw what the network follows")

@@ -11,7 +11,7 @@ _PER_BLOCK = 4  # Philox4x64 gives four numbers per counter value
 def coins(seed: int, stream: int, start: int, count: int, lane: int = 0) -> NDArray[np.float32]:
     """Coins of positions `start` to `start + count`, float32 (count,), odd multiples of 2**-24 in (0, 1).
 
-    Streams have several independent lanes: 0 for samples, 1 for sketches.
+    Streams have several independent lanes: 0 for samples, 1 for sketches, 2 for composers.
     Never 0, which would draw the lowest token there is, however unlikely: a click every quarter of an hour.
 
     Counter-based (Philox4x64-10, Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): any

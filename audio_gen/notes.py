@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.errors import ControlError
+from audio_gen.targets import write_whole
 
 LOWEST, HIGHEST = 21, 108
 """MIDI keys: those of a piano."""
@@ -31,14 +33,16 @@ SHORTEST = 0.03
 """Seconds, that every note lasts at least: no frame of usual length is missed."""
 
 Floats = NDArray[np.float32]
+Note: TypeAlias = tuple[float, float, int, int]
+"""(start, end, key, velocity): seconds and MIDI."""
 
 
 @dataclass(frozen=True)
 class Notes:
     """Notes of a recording, or for a player."""
 
-    values: tuple[tuple[float, float, int, int], ...]
-    """(start, end, key, velocity), in the order of their starts."""
+    values: tuple[Note, ...]
+    """In the order of their starts."""
     name: str = "notes"
 
     @property
@@ -50,6 +54,20 @@ class Notes:
     def digest(self) -> str:
         """Of all that they say."""
         return blake2b(repr(self.values).encode(), digest_size=8).hexdigest()
+
+    def since(self, moment: float) -> "Notes":
+        """Told by seconds since `moment`, before which they may have begun."""
+        return Notes(
+            tuple((start - moment, end - moment, key, velocity) for start, end, key, velocity in self.values)
+        )
+
+    def between(self, first: float, last: float) -> "Notes":
+        """Those that begin from `first` on and before `last` (seconds), told by seconds since `first`.
+
+        >>> Notes(((0.5, 0.9, 60, 64), (1.5, 2.0, 64, 64))).between(1.0, 2.0).values
+        ((0.5, 1.0, 64, 64),)
+        """
+        return Notes(tuple(note for note in self.values if first <= note[0] < last)).since(first)
 
     @cached_property
     def _columns(self) -> NDArray[np.float64]:
@@ -78,6 +96,13 @@ def notes_beside(recording: Path) -> Path:
     'pieces/op19.notes.csv'
     """
     return recording.with_name(recording.stem + SUFFIX)
+
+
+def write_notes(path: Path, notes: Notes) -> None:
+    """The CSV that `read_notes` reads, whole or not at all. Raises OutputError."""
+    rows = [f"{start:.4f},{end:.4f},{key},{velocity}" for start, end, key, velocity in notes.values]
+    with write_whole(path) as file:
+        file.write("\n".join(["start,end,key,velocity", *rows, ""]).encode())
 
 
 def read_notes(path: Path) -> Notes:

@@ -30,6 +30,7 @@ VERBS = [
     "prepare",
     "train",
     "generate",
+    "compose",
     "vocode",
     "evaluate",
     "quantize",

@@ -83,7 +83,8 @@ def expand(
     taken: dict[str, Job] = {}
     for table in tables:
         where = f"[[generate]] {table.name}"
-        check_curves(table, model.name, model.checkpoint.curves, model.told)
+        needed = model.told if model.composer is None else []
+        check_curves(table, model.name, model.checkpoint.curves, needed)
         if table.copies is None:
             planned = _combinations(table, model, where)
         else:
@@ -100,7 +101,7 @@ def expand(
 
 
 def check_curves(table: GenerateSettings, name: str, curves: Sequence[str], told: Sequence[str]) -> None:
-    """Whether a model called `name` with `curves`, those `told` drawn by no sketch, can play what `table` asks
+    """Whether a model called `name` with `curves`, those `told` made up by nobody, can play what `table` asks
     for. Raises ControlError.
     """
     where = f"[[generate]] {table.name}"

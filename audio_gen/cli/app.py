@@ -15,7 +15,19 @@ from typing import Annotated, Any
 import typer
 
 from audio_gen import __version__
-from audio_gen.cli import bench, data, evaluate, generate, models, pipeline, presets, quantize, train, vocode
+from audio_gen.cli import (
+    bench,
+    compose,
+    data,
+    evaluate,
+    generate,
+    models,
+    pipeline,
+    presets,
+    quantize,
+    train,
+    vocode,
+)
 from audio_gen.errors import AudioGenError, SettingError
 
 app = typer.Typer(
@@ -50,6 +62,7 @@ app.command("presets")(presets.presets)
 app.command("prepare")(data.prepare)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
+app.command("compose")(compose.compose)
 app.command("vocode")(vocode.vocode)
 app.command("evaluate")(evaluate.evaluate)
 app.command("quantize")(quantize.quantize)

@@ -50,7 +50,7 @@ def models(as_json: AsJson = False) -> None:
 
 def _steered(name: str, checkpoint: "Checkpoint") -> str:
     """How to give the curves that have to be given; "" where there are none."""
-    told = checkpoint.curves if checkpoint.sketch is None else checkpoint.sketch.curves
+    told = checkpoint.told
     if not told:
         return ""
     if "mel" in told:
@@ -60,7 +60,8 @@ def _steered(name: str, checkpoint: "Checkpoint") -> str:
         "loudness": "loudness=DBFS|FILE.csv",
         "notes": "notes=FILE.csv",
     }
-    return " ".join(f"--curve {written[curve]}" for curve in told)
+    how = " ".join(f"--curve {written[curve]}" for curve in told)
+    return how if checkpoint.composer is None else f"{how} (left out, it composes them)"
 
 
 def info(model: ModelName, as_json: AsJson = False) -> None:
@@ -88,7 +89,8 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "labels": {name: list(values) for name, values in shape.player_labels.items()},
         "told_noise": "yes: --doubt" if shape.doubts else "",
         "curves": list(checkpoint.curves) if as_json else _curves(checkpoint),
-        "sketch": _sketch(checkpoint.sketch),
+        "sketch": _part(checkpoint.sketch),
+        "composer": _part(checkpoint.composer),
         "quantization": dict(checkpoint.quantization),
         "precision": choose(checkpoint, "auto"),
     }
@@ -130,10 +132,10 @@ def _curves(checkpoint: "Checkpoint") -> str:
     return f"{', '.join(checkpoint.curves)}: {every}{mel if 'mel' in checkpoint.curves else ''}{levelled}"
 
 
-def _sketch(sketch: "Checkpoint | None") -> dict[str, Any]:
-    """What draws the curves, if anything does."""
-    if sketch is None:
+def _part(part: "Checkpoint | None") -> dict[str, Any]:
+    """A network that draws the curves, or composes the notes, if there is one."""
+    if part is None:
         return {}
-    return {"parameters": sketch.parameters} | {
-        name: sketch.card.get(name) for name in ("steps", "minutes", "bits_per_sample")
+    return {"parameters": part.parameters} | {
+        name: part.card.get(name) for name in ("steps", "minutes", "bits_per_sample")
     }

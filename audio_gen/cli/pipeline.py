@@ -81,11 +81,10 @@ def check_tables(recipe: "Recipe", folder: Path) -> None:
     from audio_gen.batch.originals import choose_originals
     from audio_gen.data.store import Store
     from audio_gen.mixtures import settle_labels
-    from audio_gen.sketch import told_curves
 
     store = Store(folder / "store")
     labels = store.labels
-    told = recipe.controls.curves if recipe.sketch is None else told_curves(recipe.controls.curves)
+    told = recipe.told if recipe.composer is None else []
     for table in recipe.generate:
         check_curves(table, recipe.name, recipe.controls.curves, told)
         if table.copies is not None:

@@ -85,26 +85,36 @@ def train_run(
     tensorboard: bool = False,
     begin_from: "Checkpoint | None" = None,
 ) -> bool:
-    """Train in `folder`, whose store is ready; first the sketch, if the recipe has one. Returns False if there was
-    nothing left to do."""
+    """Train in `folder`, whose store is ready; first the composer and the sketch, if the recipe has them. Returns False
+    if there was nothing left to do."""
     import torch
 
     from audio_gen.checkpoint import load_checkpoint
+    from audio_gen.data.note_lists import NoteStore
     from audio_gen.data.sketches import SketchStore
     from audio_gen.data.store import Store
     from audio_gen.evaluation.yardsticks import store_baselines
+    from audio_gen.training import composing, sketching
+    from audio_gen.training.composing import composer_recipe
     from audio_gen.training.loop import Training
-    from audio_gen.training.sketching import FOLDER, sketch_recipe
+    from audio_gen.training.sketching import sketch_recipe
 
     if threads:
         torch.set_num_threads(threads)
-    sketch, learned = None, False
+    composer, sketch, learned = None, None, False
+    if recipe.composer is not None:
+        pieces = NoteStore(folder / "store")
+        own = composer_recipe(recipe, pieces)
+        training = Training(own, pieces, folder / composing.FOLDER, device=device, resume=resume, force=force)
+        learned = _learn(training, [], resume, quiet)
+        composer = _best(folder / composing.FOLDER)
     if recipe.sketch is not None:
         sketches = SketchStore(folder / "store")
         of_sketch = sketch_recipe(recipe, sketches)
-        training = Training(of_sketch, sketches, folder / FOLDER, device=device, resume=resume, force=force)
-        learned = _learn(training, [], resume, quiet)
-        sketch = load_checkpoint(folder / FOLDER / "model.safetensors")
+        drawing = folder / sketching.FOLDER
+        training = Training(of_sketch, sketches, drawing, device=device, resume=resume, force=force)
+        learned |= _learn(training, [], resume, quiet)
+        sketch = load_checkpoint(drawing / "model.safetensors")
     store = Store(folder / "store")
     training = Training(
         recipe,
@@ -116,6 +126,7 @@ def train_run(
         tensorboard=tensorboard,
         begin_from=begin_from,
         sketch=sketch,
+        composer=composer,
     )
     baselines = []
     if store.clips("valid") and training.done < 1.0:
@@ -123,20 +134,27 @@ def train_run(
             store, cache=folder / "baselines.json", end_seconds=recipe.data.end_seconds
         )
     learned |= _learn(training, baselines, resume, quiet)
-    if sketch is not None:
-        for path in (folder / "model.safetensors", folder / "best.safetensors"):
-            if path.exists():  # nothing is the best where nothing is held out
-                _attach(path, sketch)
+    for path in (folder / "model.safetensors", folder / "best.safetensors"):
+        if path.exists():  # nothing is the best where nothing is held out
+            _attach(path, sketch, composer)
     return learned
 
 
-def _attach(path: Path, sketch: "Checkpoint") -> None:
-    """Give a model that was trained before its sketch, or beside another one, this sketch."""
+def _best(folder: Path) -> "Checkpoint":
+    """What a training has learned, before it learned by heart: as scored on what is held out, if anything is."""
+    from audio_gen.checkpoint import load_checkpoint
+
+    best = folder / "best.safetensors"
+    return load_checkpoint(best if best.exists() else folder / "model.safetensors")
+
+
+def _attach(path: Path, sketch: "Checkpoint | None", composer: "Checkpoint | None") -> None:
+    """Give a model that was trained before its sketch or composer, or beside others, these."""
     from audio_gen.checkpoint import load_checkpoint, save_checkpoint
 
     checkpoint = load_checkpoint(path)
-    if checkpoint.sketch is None or checkpoint.sketch.hash != sketch.hash:
-        attached = replace(checkpoint, sketch=sketch)
+    attached = replace(checkpoint, sketch=sketch, composer=composer)
+    if attached.hash != checkpoint.hash:
         card = {**checkpoint.card, "parameters": attached.parameters}
         if attached.sketch_bits is not None:
             card["bits_of_sketch"] = round(attached.sketch_bits, 4)

@@ -262,6 +262,7 @@ class _Build:
             "peak": each.peak,
             "rms": each.rms,
             "key": self._key(each),
+            **self._kept_notes(each),
         }
 
     def _part(self, each: plan.Planned) -> Part:
@@ -275,6 +276,13 @@ class _Build:
         if "notes" not in self._form.curves:
             return None
         return read_notes(notes_beside(Path(self._recipe.data.source) / each.source))
+
+    def _kept_notes(self, each: plan.Planned) -> dict[str, Any]:
+        """What of a clip's notes is kept beside their curve, for whoever learns from them one by one."""
+        notes, rate = self._notes(each), self._recipe.data.sample_rate
+        if notes is None:
+            return {}
+        return {"notes": [[*note] for note in notes.between(each.start / rate, each.stop / rate).values]}
 
     def _manifest(self, shard_sizes: list[dict[str, int]], clips_bytes: int) -> dict[str, Any]:
         report, data = self._report, self._recipe.data

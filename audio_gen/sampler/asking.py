@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.mixtures import Mixture
+from audio_gen.errors import SettingError
+from audio_gen.mixtures import Mixture, label_mixtures
+from audio_gen.sampler.parts import Labels
 from audio_gen.shape import DOUBTS
+
+if TYPE_CHECKING:
+    from audio_gen.sampler.model import Model
 
 
 class AskedEngine(Protocol):
@@ -78,6 +83,21 @@ class Asking:
         nothing = np.zeros_like(shares)
         nothing[:, np.cumsum([0, *(1 + len(values) for values in self.vocabulary.values())])[:-1]] = 1.0
         return np.stack([shares, nothing], axis=1).reshape(2 * len(shares), -1)
+
+
+def asking_of(model: "Model", labels: Sequence[Labels], doubts: Sequence[float], late: float = 0.0) -> Asking:
+    """What streams are asked for, each with its `Draw.doubt`; the moments of what changes count from `late` (seconds).
+    Raises ControlError, SettingError."""
+    mixtures = [label_mixtures(each, model.labels) for each in labels]
+    later = [[mixture and _shifted(mixture, late) for mixture in row] for row in mixtures]
+    shape = model.checkpoint.shape
+    if any(doubts) and not shape.doubts:
+        raise SettingError(f"{model.name}: has not been told of noise; leave doubt out")
+    return Asking(later, model.labels, shape.hop, model.hop_seconds, doubts=doubts if shape.doubts else None)
+
+
+def _shifted(mixture: Mixture, seconds: float) -> Mixture:
+    return replace(mixture, seconds=tuple(second + seconds for second in mixture.seconds))
 
 
 def _steps(doubts: Sequence[float]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,18 @@ from numpy.typing import NDArray
 from audio_gen.checkpoint import Checkpoint
 from audio_gen.curves import hold_curves
 from audio_gen.errors import ControlError, SettingError
+from audio_gen.sketch import told_frames
 
 Frames: TypeAlias = NDArray[np.float32]
 """(frames, channels)"""
+
+
+class Followed(Protocol):
+    """Curves of streams that advance together."""
+
+    def frames(self, first: int, last: int) -> NDArray[np.float32]: ...
+    def as_sketched(self) -> "Followed": ...
+    def keep(self, rows: Sequence[int]) -> "Followed": ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,10 @@ class HeldCurves:
         return np.stack(
             [hold_curves(row, first, last + 1, self.names, self.hop_seconds) for row in self.rows]
         )
+
+    def as_sketched(self) -> "HeldCurves":
+        """As a sketch follows them."""
+        return replace(self, rows=tuple(told_frames(row, self.names) for row in self.rows))
 
     def keep(self, rows: Sequence[int]) -> "HeldCurves":
         """Those of these streams."""

@@ -61,8 +61,9 @@ def load(
     checkpoint = load_checkpoint(path)
     try:
         check_tensors(checkpoint.shape, checkpoint.tensors)
-        if checkpoint.sketch is not None:
-            check_tensors(checkpoint.sketch.shape, checkpoint.sketch.tensors)
+        for part in (checkpoint.sketch, checkpoint.composer):
+            if part is not None:
+                check_tensors(part.shape, part.tensors)
         if checkpoint.scales:
             check_scales(checkpoint.shape, checkpoint.scales)
     except EngineError as error:

@@ -19,12 +19,15 @@ from audio_gen.codec import Codec, Waveform
 from audio_gen.curves import Floats, Moments
 from audio_gen.errors import CheckpointError, SettingError
 from audio_gen.features import measure
+from audio_gen.notes import Notes
+from audio_gen.sampler.asking import asking_of
+from audio_gen.sampler.composing import compose
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.held import check_frames
 from audio_gen.sampler.parts import Each, Labels, Part, is_list, parts_of
 from audio_gen.sampler.precision import Precision, choose
 from audio_gen.sampler.prompt import Prompt
-from audio_gen.sampler.starting import asking_of, frames_of, start
+from audio_gen.sampler.starting import frames_of, start
 from audio_gen.sampler.voices import Curves, SamplingEngine, Voices
 from audio_gen.sketch import drawn_channels
 
@@ -55,6 +58,10 @@ class Model:
         """What draws the curves where none are given. Little work, so always in full."""
         if checkpoint.sketch is not None:
             self.sketch = Model(checkpoint.sketch, engine=engine, threads=threads, precision="fp32")
+        self.composer: Model | None = None
+        """What makes up the notes where none are given. Hardly any work."""
+        if checkpoint.composer is not None:
+            self.composer = Model(checkpoint.composer, engine=engine, threads=threads, precision="fp32")
         self.engine: SamplingEngine
         if engine == "reference":
             from audio_gen.sampler.reference import ReferenceEngine
@@ -107,8 +114,8 @@ class Model:
 
     @property
     def told(self) -> list[str]:
-        """Names of the curves that have to be given: those that no sketch draws."""
-        return list(self.checkpoint.curves if self.sketch is None else self.sketch.checkpoint.curves)
+        """Names of the curves that have to be given, unless there is a composer: those that no sketch draws."""
+        return self.checkpoint.told
 
     @property
     def drawn(self) -> NDArray[np.bool_]:
@@ -258,7 +265,7 @@ class Model:
         the receptive field, or all of it if it is shorter. `curves` are those of every part, or a list of one for
         each: frames (frames, channels), or what each curve is, by name. Beyond its end each holds its last frame. Where
         a sketch draws some of their channels, these may be left out: `curves` are those of `told` alone, or None where
-        that is empty.
+        that is empty or there is a composer.
 
         With a `prompt` positions, and the samples of `parts`, count from its beginning, where all of them stand or
         later; what they are asked for and told counts from its end. Raises ControlError, SettingError.
@@ -270,10 +277,27 @@ class Model:
         waveform: ArrayLike,
         *,
         decibels: float | None = None,
-        notes: Callable[[Moments], Floats] | None = None,
+        notes: Notes | Callable[[Moments], Floats] | None = None,
     ) -> Prompt:
         """What streams can go on from, of a `waveform` (time,) at the model's sample rate: see `Prompt.of`."""
         return Prompt.of(self.checkpoint, waveform, decibels=decibels, notes=notes)
+
+    def compose(
+        self,
+        seconds: float,
+        *,
+        labels: Labels | None = None,
+        seed: int = 0,
+        stream: int = 0,
+        temperature: float | None = None,
+        prompt: Notes | None = None,
+    ) -> Notes:
+        """The notes that begin within `seconds`: those that `generate` plays where it is told none. They are composed
+        at `temperature`, or as the composer's own card says. A `prompt` is what they go on from, and do not hold; they
+        are told by seconds since its end. Raises ControlError for labels that are unknown, SettingError for a model
+        without a composer and for settings out of range.
+        """
+        return compose(self, Part(labels or {}, seed, stream), seconds, temperature, prompt)
 
     @property
     def hop_seconds(self) -> float:

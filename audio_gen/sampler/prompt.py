@@ -13,6 +13,7 @@ from audio_gen.curves import Floats, Moments, channels_of, hold_curves, look_ahe
 from audio_gen.errors import SettingError
 from audio_gen.features import louder_by, measure
 from audio_gen.notes import CHANNELS as KEYS
+from audio_gen.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Prompt:
     """(time,), through the codec; with curves a whole number of their frames."""
     curves: Floats | None
     """(frames, channels) that it has; None for a model that follows none."""
+    notes: Notes = Notes(())  # noqa: RUF009 - frozen
+    """Those that are known, one by one: what a composer goes on from."""
 
     @classmethod
     def of(
@@ -31,17 +34,18 @@ class Prompt:
         waveform: ArrayLike,
         *,
         decibels: float | None = None,
-        notes: Callable[[Moments], Floats] | None = None,
+        notes: Notes | Callable[[Moments], Floats] | None = None,
     ) -> "Prompt":
         """Of a `waveform` (time,) at the model's sample rate, made louder by `decibels`; None brings its peak to that
         of the recordings the model learned from.
 
         Spectrum and pitch are measured through windows, so the last of them (32 ms of mel, say) is looked at and not
-        heard: beyond the end there is no silence to go on with. `notes` gives the piano roll (moments, keys) at moments
-        (seconds); a model that follows notes hears of none without. Raises ControlError, SettingError.
+        heard: beyond the end there is no silence to go on with. `notes` are those that it plays, or give the piano roll
+        (moments, keys) at moments (seconds); a model that follows notes hears of none without. Raises ControlError,
+        SettingError.
         """
         louder = louder_by(checkpoint, waveform, decibels)
-        curves = None
+        curves, known = None, Notes(())
         if checkpoint.curves:
             hop, rate = checkpoint.shape.hop, checkpoint.sample_rate
             frames = max(0, len(louder) // hop - look_ahead(rate, checkpoint.curves, hop))
@@ -50,14 +54,18 @@ class Prompt:
             def roll(moments: Moments) -> Floats:
                 if notes is None:
                     return np.zeros((len(moments), KEYS), np.float32)
-                return notes(moments + skipped / rate)
+                at = moments + skipped / rate
+                return notes.frames(at) if isinstance(notes, Notes) else notes(at)
 
             louder = louder[skipped:]
             curves = measure(checkpoint, louder, 0.0, notes=roll)[:frames]
             louder = louder[: frames * hop]
+            if isinstance(notes, Notes):
+                first = skipped / rate
+                known = notes.between(first, first + len(louder) / rate)
         if not len(louder):
             raise SettingError("the prompt is too short to go on from; give a tenth of a second or more")
-        return cls(checkpoint.codec.decode(checkpoint.codec.encode(louder)), curves)
+        return cls(checkpoint.codec.decode(checkpoint.codec.encode(louder)), curves, known)
 
     @property
     def digest(self) -> str:

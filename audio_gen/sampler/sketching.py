@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
-from audio_gen.sampler.held import HeldCurves
+from audio_gen.sampler.held import Followed
 from audio_gen.sampler.parts import Part
 from audio_gen.sampler.voices import Voices
-from audio_gen.sketch import told_frames
 
 if TYPE_CHECKING:
     from audio_gen.sampler.model import Model
@@ -33,8 +32,8 @@ class Sketching:
     """(rows, frames, channels drawn), from frame `first` on."""
     places: NDArray[np.bool_]
     """(channels,) of the network's curves: which of them are drawn; the others follow what the player gives."""
-    told: HeldCurves | None
-    """What the player gives."""
+    told: Followed | None
+    """What the player gives, or a composer makes up."""
     first: int = 0
 
     @classmethod
@@ -43,7 +42,7 @@ class Sketching:
         sketch: "Model",
         parts: Sequence[Part],
         asking: Asking,
-        told: HeldCurves | None,
+        told: Followed | None,
         places: NDArray[np.bool_],
         known: NDArray[np.float32] | None = None,
     ) -> "Sketching":
@@ -63,9 +62,7 @@ class Sketching:
             for part in parts
         ]
         state = sketch.engine.start(np.zeros((2 * rows, len(sketch.labels)), np.int32))
-        followed = told
-        if told is not None:
-            followed = replace(told, rows=tuple(told_frames(row, told.names) for row in told.rows))
+        followed = None if told is None else told.as_sketched()
         voices = Voices(
             sketch.engine, state, sketch.codec, own, of_frames, [*range(rows)], followed, 0,
             np.zeros(rows, np.float32), guided=True,

@@ -1,7 +1,6 @@
 """Streams about to play: from their beginning, from a prompt, or where they were left."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,11 +8,11 @@ from numpy.typing import NDArray
 
 from audio_gen.codec import Tokens
 from audio_gen.errors import SettingError
-from audio_gen.mixtures import Mixture, label_mixtures
 from audio_gen.player_curves import curve_frames, curve_of
-from audio_gen.sampler.asking import Asking
-from audio_gen.sampler.held import Frames, HeldCurves, hold
-from audio_gen.sampler.parts import Each, Labels, Part
+from audio_gen.sampler.asking import Asking, asking_of
+from audio_gen.sampler.composing import ComposedNotes
+from audio_gen.sampler.held import Followed, Frames, hold
+from audio_gen.sampler.parts import Each, Part
 from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.sketching import Sketching
 from audio_gen.sampler.voices import Curves, Voices
@@ -77,10 +76,17 @@ def _followed(
     curves: Each[Curves] | None,
     asking: Asking,
     prompt: Prompt | None,
-) -> Sketching | HeldCurves | None:
-    """What the streams follow: what the player gives, or what a sketch draws beside it. Raises ControlError."""
+) -> Sketching | Followed | None:
+    """What the streams follow: what the player gives, or a composer makes up, and what a sketch draws beside it. Raises
+    ControlError."""
     several = isinstance(curves, Sequence)
     frames = [frames_of(model, each) for each in (curves if isinstance(curves, Sequence) else [curves])]
+    known = None if prompt is None or prompt.curves is None else prompt.curves[:, model.drawn]
+    if model.composer is not None and all(each is None for each in frames):
+        composed = ComposedNotes.begin(model, parts, asking, prompt)
+        if model.sketch is None:
+            return composed
+        return Sketching.begin(model.sketch, parts, asking, composed, model.drawn, known)
     sketched = model.sketch is not None and _leaves_to_sketch(model, frames)
     places = ~model.drawn if sketched else np.ones_like(model.drawn)
     told = model.told if sketched else [*model.checkpoint.curves]
@@ -92,23 +98,7 @@ def _followed(
     if model.sketch is None or not sketched:
         return hold(model.checkpoint, given, len(parts), model.hop_seconds)
     followed = hold(model.sketch.checkpoint, given, len(parts), model.hop_seconds)
-    known = None if prompt is None or prompt.curves is None else prompt.curves[:, model.drawn]
     return Sketching.begin(model.sketch, parts, asking, followed, model.drawn, known)
-
-
-def asking_of(model: "Model", labels: Sequence[Labels], doubts: Sequence[float], late: float = 0.0) -> Asking:
-    """What streams are asked for, each with its `Draw.doubt`; the moments of what changes count from `late` (seconds).
-    Raises ControlError, SettingError."""
-    mixtures = [label_mixtures(each, model.labels) for each in labels]
-    later = [[mixture and _shifted(mixture, late) for mixture in row] for row in mixtures]
-    shape = model.checkpoint.shape
-    if any(doubts) and not shape.doubts:
-        raise SettingError(f"{model.name}: has not been told of noise; leave doubt out")
-    return Asking(later, model.labels, shape.hop, model.hop_seconds, doubts=doubts if shape.doubts else None)
-
-
-def _shifted(mixture: Mixture, seconds: float) -> Mixture:
-    return replace(mixture, seconds=tuple(second + seconds for second in mixture.seconds))
 
 
 def frames_of(model: "Model", curves: Curves | None) -> Frames | None:

@@ -17,14 +17,14 @@ def steer(model: Model, texts: Sequence[str], seconds: float | None) -> tuple[Cu
     """Frames (frames, channels) of `texts` such as "pitch=a2" or "loudness=fade.csv" for a stream of `seconds` (an
     endless one, None, holds the last of them), and what identifies them in a `Take`.
 
-    None where the model has no curves, or its sketch draws all of them. Raises ControlError.
+    None where the model has no curves, or its sketch and its composer make up all of them. Raises ControlError.
     """
     curves = [parse_curve(text) for text in texts]
     given = {}
     for text, curve in zip(texts, curves, strict=True):
         value = text.partition("=")[2].strip()
         given[curve.name] = f"{value} {curve.digest}" if Path(value).is_file() else value
-    if not curves and not model.told:
+    if not curves and (not model.told or model.composer is not None):
         return None, given
     hop = model.checkpoint.shape.hop
     return curve_frames(curves, model.told, model.sample_rate, hop, seconds or 0.0), given
@@ -43,9 +43,7 @@ def hear(model: Model, text: str, decibels: float | None = None) -> tuple[Prompt
     notes = read_notes(beside) if known else Notes(())
 
     try:
-        prompt = model.prompt(
-            waveform, decibels=decibels, notes=lambda moments: notes.frames(moments + start)
-        )
+        prompt = model.prompt(waveform, decibels=decibels, notes=notes.since(start))
     except (ControlError, SettingError) as error:
         raise SettingError(f"--prompt {text}: {error}") from None
     return prompt, f"{path.name} {prompt.digest}"

@@ -12,7 +12,7 @@ from audio_gen.coins import coins
 from audio_gen.player_curves import CurveValue
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
-from audio_gen.sampler.held import HeldCurves
+from audio_gen.sampler.held import Followed
 from audio_gen.sampler.parts import Part
 from audio_gen.shape import NetworkShape
 
@@ -68,7 +68,7 @@ class Voices:
     """What the rows are asked for."""
     playing: list[int]
     """Which of the parts the rows are."""
-    curves: HeldCurves | None
+    curves: Followed | None
     """What the rows follow."""
     position: int
     previous: NDArray[np.float32]

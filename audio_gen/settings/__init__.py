@@ -7,12 +7,13 @@ from audio_gen.settings.data import CodecSettings, DataSettings
 from audio_gen.settings.network import PREDICTORS, NetworkSettings
 from audio_gen.settings.play import CardSettings, PageSettings, PlaySettings
 from audio_gen.settings.recipe import Recipe
-from audio_gen.settings.train import SketchSettings, TrainSettings
+from audio_gen.settings.train import ComposerSettings, SketchSettings, TrainSettings
 
 __all__ = [
     "PREDICTORS",
     "CardSettings",
     "CodecSettings",
+    "ComposerSettings",
     "ControlSettings",
     "DataSettings",
     "GenerateSettings",

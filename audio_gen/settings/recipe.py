@@ -11,9 +11,9 @@ from audio_gen.settings.data import CodecSettings, DataSettings
 from audio_gen.settings.network import PREDICTORS, NetworkSettings
 from audio_gen.settings.play import CardSettings, PageSettings, PlaySettings
 from audio_gen.settings.table import Settings
-from audio_gen.settings.train import SketchSettings, TrainSettings
+from audio_gen.settings.train import ComposerSettings, SketchSettings, TrainSettings
 from audio_gen.shape import DOUBT, REFIT
-from audio_gen.sketch import SKETCHABLE, can_sketch
+from audio_gen.sketch import SKETCHABLE, can_sketch, told_curves
 
 RECIPE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
@@ -28,6 +28,7 @@ class Recipe(Settings):
     network: NetworkSettings = NetworkSettings()
     train: TrainSettings = TrainSettings(minutes=60.0)
     sketch: SketchSettings | None = None
+    composer: ComposerSettings | None = None
     generate: list[GenerateSettings] = []
     page: PageSettings = PageSettings()
     play: PlaySettings = PlaySettings()
@@ -65,6 +66,11 @@ class Recipe(Settings):
             raise ValueError(
                 f"[sketch] draws {' and '.join(SKETCHABLE)}; controls.curves is {self.controls.curves}"
             )
+        if self.composer is not None and self.told != ["notes"]:
+            raise ValueError(
+                '[composer] makes up notes, which have to be all that a player tells: controls.curves = ["notes"], or '
+                "with what a [sketch] draws beside them"
+            )
         if self.train.tell_noise and DOUBT in self.controls.labels:
             raise ValueError(f"train.tell_noise makes a label {DOUBT!r}; call yours otherwise")
         if self.play.doubt is not None and not self.train.tell_noise:
@@ -76,6 +82,11 @@ class Recipe(Settings):
         if len(set(names)) < len(names):
             raise ValueError(f"[[generate]] names must differ, got {', '.join(names)}")
         return self
+
+    @property
+    def told(self) -> list[str]:
+        """Names of the curves that no sketch draws."""
+        return told_curves(self.controls.curves) if self.sketch is not None else list(self.controls.curves)
 
     @property
     def envelope(self) -> int:

@@ -1,4 +1,4 @@
-"""[train] and [sketch]: the two trainings."""
+"""[train], [sketch] and [composer]: the three trainings."""
 
 from typing import Literal, Self
 
@@ -113,6 +113,43 @@ class SketchSettings(Settings):
         if self.steps is None and self.minutes is None:
             raise ValueError("needs steps or minutes (or both)")
         _check_noise(self.least_noise, self.input_noise)
+        return self
+
+
+class ComposerSettings(Settings):
+    """[composer]: a third network, which makes up the notes where none are given. It is trained before the others, on
+    the notes beside the same recordings, each heard in twelve keys and five tempos. Its tokens are what notes are."""
+
+    layers: list[int] = [4, 8]
+    """Gated residual layers: within a note, and over the notes."""
+    channels: list[int] = [96, 160]
+    head_channels: int = Field(128, ge=1, le=4096)
+    condition_channels: int = Field(32, ge=1, le=1024)
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0.0)
+    batch_size: int = Field(16, ge=1)
+    notes: int = Field(64, ge=1)
+    """Per stream and step."""
+    walk: int = Field(8, ge=1)
+    """Of so many notes each, that a stream reads one after another."""
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(0.1, ge=0.0)
+    ema: float = Field(0.99, ge=0.0, lt=1.0)
+    label_dropout: float = Field(0.15, gt=0.0, le=1.0)
+    input_noise: float = Field(0.0, ge=0.0, le=32.0)
+    """As in [train], in steps of what a note is: a semitone, 4 of velocity, 8 % of a wait."""
+    temperature: float = Field(1.0, ge=0.0, le=10.0)
+    """What it composes with where nobody says otherwise."""
+    top_p: float = Field(0.98, gt=0.0, le=1.0)
+    """The same: from the likeliest that together hold this probability. One slip is a wrong note."""
+    validate_every: int = Field(100, ge=1)
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if len(self.layers) != 2 or len(self.channels) != 2:
+            raise ValueError("layers and channels have two entries each: within a note, and over the notes")
+        if self.steps is None and self.minutes is None:
+            raise ValueError("needs steps or minutes (or both)")
         return self
 
 

@@ -84,14 +84,16 @@ class Training:
         tensorboard: bool = False,
         begin_from: Checkpoint | None = None,
         sketch: Checkpoint | None = None,
+        composer: Checkpoint | None = None,
     ) -> None:
         """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
         A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's.
-        `sketch` becomes part of the model.
+        `sketch` and `composer` become parts of the model.
 
         `tensorboard` also writes the metrics to RUN/tensorboard.
         """
-        self.recipe, self.store, self.run, self.sketch = recipe, store, run, sketch
+        self.recipe, self.store, self.run = recipe, store, run
+        self.sketch, self.composer = sketch, composer
         self.settings = recipe.train
         if not store.clips("train"):
             raise DataError(f"{store.path}: no training clips")
@@ -223,7 +225,9 @@ class Training:
         if not publish.are_publishable(self.state):
             self._set_back(watch)
             return
-        checkpoint = publish.checkpoint_of(self.recipe, self.store, self.state, baselines, self.sketch)
+        checkpoint = publish.checkpoint_of(
+            self.recipe, self.store, self.state, baselines, self.sketch, self.composer
+        )
         publish.load_into(self._averaged, checkpoint)
         everything = choose_clips(self.store, None, self.recipe.data.end_seconds)
         part = choose_clips(self.store, self.settings.valid_seconds, self.recipe.data.end_seconds)

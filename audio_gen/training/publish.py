@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter
 from audio_gen.checkpoint import Checkpoint
+from audio_gen.codec import Codec
 from audio_gen.curves import channels_of
 from audio_gen.data.store import Store, evenly
 from audio_gen.engine.limits import hardware
@@ -20,7 +21,6 @@ from audio_gen.evaluation.baselines import Baseline
 from audio_gen.network import Network
 from audio_gen.settings import Recipe, TrainSettings
 from audio_gen.shape import DOUBT, DOUBTS, PHASES, NetworkShape
-from audio_gen.sketch import CurveCodec
 from audio_gen.training.state import Progress, TrainingState
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def checkpoint_of(
     state: TrainingState,
     baselines: list[Baseline],
     sketch: Checkpoint | None = None,
+    composer: Checkpoint | None = None,
 ) -> Checkpoint:
     """The averaged weights, rounded to float16, which is what is validated, saved and played alike."""
     names = [name for name, _ in state.network.named_parameters()]
@@ -82,7 +83,8 @@ def checkpoint_of(
         "name": recipe.name,
         **recipe.card.model_dump(),
         "play": recipe.play.model_dump(exclude_none=True),
-        "parameters": sum(tensor.size for tensor in tensors.values()) + (sketch.parameters if sketch else 0),
+        "parameters": sum(tensor.size for tensor in tensors.values())
+        + sum(part.parameters for part in (sketch, composer) if part is not None),
         "baselines": {baseline.name: round(baseline.bits_per_sample, 4) for baseline in baselines},
         "seed": recipe.train.seed,
         "recipe": _without_folders(recipe),
@@ -106,6 +108,7 @@ def checkpoint_of(
         recipe.data.end_seconds,
         card,
         sketch=sketch,
+        composer=composer,
     )
 
 
@@ -168,7 +171,7 @@ def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings:
     """
     from audio_gen.sampler.model import Model
 
-    if not settings.preview_seconds or isinstance(checkpoint.codec, CurveCodec):
+    if not settings.preview_seconds or type(checkpoint.codec) is not Codec:
         return
     model = Model(checkpoint)
     for name, clip in _previews(model, store, settings):

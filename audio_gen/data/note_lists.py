@@ -1,0 +1,85 @@
+"""A token store seen as compositions: the notes of its clips are the tokens, note after note."""
+
+from dataclasses import replace
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audio_gen.composer import TOKENS, NoteCodec, vary
+from audio_gen.data.store import CLIPS, Clip, Store, read_lines
+from audio_gen.errors import DataError
+
+TRANSPOSITIONS = range(-5, 7)
+TEMPOS = range(-2, 3)
+"""Steps of 8 %. Every training clip is heard in all of these: a small collection knows few keys."""
+_A_SECOND = 10
+"""Notes, roughly: for what is counted in seconds."""
+
+
+class NoteStore(Store):
+    """What a composer learns from: clips of (4 * notes) tokens."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises DataError, as `Store` does, and for a store without notes."""
+        super().__init__(path)
+        self._whole = Store(path)
+        if "notes" not in self.curves:
+            raise DataError(f"{path}: holds no notes to learn composing from; prepare it with them")
+        self.codec = NoteCodec()
+        self.sample_rate, self.unit, self.hop = TOKENS * _A_SECOND, TOKENS, TOKENS
+        self.curves, self.curve_channels = [], 0
+        self.hash = f"{self._whole.hash} composer"
+
+    def tokens(self, clip: Clip) -> NDArray[np.uint16]:
+        """Tokens (4 * notes,) of a clip, in the key and tempo in which it is to be heard."""
+        keys, tempo = _variation(clip)
+        return vary(self._plain[clip.shard], keys, tempo)
+
+    @cached_property
+    def _plain(self) -> list[NDArray[np.uint16]]:
+        """Tokens of each line of the store's clips."""
+        found = []
+        for record in read_lines(self.path / CLIPS):
+            if "notes" not in record:
+                raise DataError(
+                    f"{self.path}: was prepared by an older version, which kept no notes; prepare it again"
+                )
+            found.append(NoteCodec().encode_notes(record["notes"]))
+        return found
+
+    @cached_property
+    def _splits(self) -> dict[str, list[Clip]]:
+        lines = {
+            (record["source"], record["start"]): line
+            for line, record in enumerate(read_lines(self.path / CLIPS))
+        }
+
+        def listed(clip: Clip, keys: int = 0, tempo: int = 0) -> Clip:
+            line = lines[clip.source, clip.start]
+            return replace(clip, shard=line, length=len(self._plain[line]), offset=_code(keys, tempo))
+
+        def sounding(split: str) -> list[Clip]:
+            clips = self._whole.clips(split)
+            return [clip for clip in clips if len(self._plain[lines[clip.source, clip.start]])]
+
+        return {
+            "train": [
+                listed(clip, *variation)
+                for clip in sounding("train")
+                for variation in product(TRANSPOSITIONS, TEMPOS)
+            ],
+            "valid": [listed(clip) for clip in sounding("valid")],
+        }
+
+
+def _code(keys: int, tempo: int) -> int:
+    """One number for both, which a clip carries."""
+    return (keys - TRANSPOSITIONS.start) * len(TEMPOS) + tempo - TEMPOS.start
+
+
+def _variation(clip: Clip) -> tuple[int, int]:
+    keys, tempo = divmod(clip.offset, len(TEMPOS))
+    return keys + TRANSPOSITIONS.start, tempo + TEMPOS.start
