@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
-from audio_gen.composer import TOKENS, NoteCodec
+from audio_gen.composer import CURVE_CHANNELS, TOKENS, NoteCodec
 from audio_gen.curves import curve_channels
 from audio_gen.errors import AudioGenError, CheckpointError
 from audio_gen.shape import NetworkShape
@@ -248,7 +248,8 @@ def _check_composer(checkpoint: Checkpoint, composer: Checkpoint) -> None:
         checkpoint.told != ["notes"]
         or not isinstance(composer.codec, NoteCodec)
         or composer.shape.pool != (TOKENS,)
-        or composer.shape.curve_channels
+        or composer.shape.curve_channels != CURVE_CHANNELS
+        or composer.shape.hop != TOKENS
         or composer.sketch is not None
         or composer.composer is not None
         or composer.shape.labels != checkpoint.shape.player_labels

@@ -10,9 +10,12 @@ and its tokens are the four things that a note is, each drawn knowing those befo
 
 Notes as a sequence with timing of its own, after Performance RNN (Oore et al. 2018, "This time with feeling",
 arXiv:1808.03715), whose events they take together. Everything else is shared: network, training, engine and draws.
+
+With every note a composer is told which keys it has heard, lately and for a while: see `Memory`. What key a piece is in
+is spread over hundreds of notes, and from tens of pieces a network of convolutions does not learn to gather it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +29,12 @@ from audio_gen.notes import LOWEST, Note
 LEVELS = 256
 TOKENS = 4
 """Of a note."""
+CURVE = "heard"
+"""What a composer is told."""
+SPANS = (8.0, 96.0)
+"""Notes, after which one counts for less by a factor of e, roughly: the harmony, and the key."""
+CURVE_CHANNELS = len(SPANS) * KEYS
+_LEAST = 0.01
 WAITS, VELOCITIES, LENGTHS = 88, 32, 48
 COUNTS = np.array([WAITS, KEYS, VELOCITIES, LENGTHS])
 FIRSTS = np.array([0, WAITS, WAITS + KEYS, WAITS + KEYS + VELOCITIES])
@@ -78,8 +87,7 @@ class NoteCodec(Codec):
 def vary(tokens: Tokens, keys: int, tempo: int) -> Tokens:
     """The same piece `keys` higher, and `tempo` steps slower. What leaves the piano comes back an octave nearer."""
     varied = tokens.reshape(-1, TOKENS).astype(np.int64) - FIRSTS
-    moved = varied[:, 1] + keys
-    varied[:, 1] = moved - 12 * (moved >= KEYS) + 12 * (moved < 0)
+    varied[:, 1] = _moved(varied[:, 1], keys)
     later = varied[:, 0] > 0
     varied[later, 0] = np.clip(varied[later, 0] + tempo, 1, WAITS - 1)
     varied[:, 3] = np.clip(varied[:, 3] + round(tempo * _STEPS), 0, LENGTHS - 1)
@@ -87,14 +95,76 @@ def vary(tokens: Tokens, keys: int, tempo: int) -> Tokens:
     return moved_tokens
 
 
+class Memory:
+    """Which keys were heard before each note, as a curve that a composer follows: of each key its share among them, the
+    latest counting most, on a scale of logarithms from 0 (none) to 1 (no other).
+
+    >>> memory = Memory()
+    >>> memory.hear([60, 64])
+    >>> memory.frames(0, 2).shape, [round(float(memory.frames(2, 2)[0, 0, key - LOWEST]), 2) for key in (60, 61, 64)]
+    ((1, 3, 176), [0.84, 0.0, 0.87])
+    """
+
+    def __init__(self) -> None:
+        self._now = np.zeros((len(SPANS), KEYS), np.float64)
+        self._past = [self._now]
+        self._first = 0
+
+    def hear(self, keys: Iterable[int]) -> None:
+        """These keys (MIDI) are struck, one after another."""
+        for key in keys:
+            self._now = self._now * (1.0 - 1.0 / np.array(SPANS)[:, None])
+            self._now[:, key - LOWEST] += 1.0
+            self._past.append(self._now)
+
+    def frames(self, first: int, last: int) -> NDArray[np.float32]:
+        """What is told with notes `first` to `last`, (1, notes, CURVE_CHANNELS); those before are forgotten."""
+        self._past = self._past[first - self._first :]
+        self._first = first
+        return scale_heard(np.stack(self._past[: last + 1 - first]))[None]
+
+    def as_sketched(self) -> "Memory":
+        """As a sketch would follow it."""
+        return self
+
+    def keep(self, rows: Sequence[int]) -> "Memory":
+        """Its only stream."""
+        return self
+
+
+def scale_heard(counts: NDArray[np.floating]) -> NDArray[np.float32]:
+    """(notes, CURVE_CHANNELS) of how much each key was heard before them (notes, spans, keys)."""
+    shares = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
+    scaled: NDArray[np.float32] = (1.0 - np.log(shares + _LEAST) / np.log(_LEAST)).astype(np.float32)
+    return scaled.reshape(len(counts), -1)
+
+
+def heard_before(keys: Iterable[int]) -> NDArray[np.float32]:
+    """How much each key was heard before each of `keys` (MIDI), (notes, spans, keys)."""
+    memory = Memory()
+    memory.hear(keys)
+    return np.stack(memory._past[:-1]).astype(np.float32)
+
+
+def transpose(counts: NDArray[np.float32], keys: int) -> NDArray[np.float32]:
+    """What is heard (notes, spans, keys) of a piece that is played `keys` higher: see `vary`."""
+    places = np.zeros((KEYS, KEYS), np.float32)
+    places[np.arange(KEYS), _moved(np.arange(KEYS), keys)] = 1.0
+    moved: NDArray[np.float32] = counts @ places
+    return moved
+
+
+def _moved(steps: NDArray[np.int64], keys: int) -> NDArray[np.int64]:
+    higher = steps + keys
+    within: NDArray[np.int64] = higher - 12 * (higher >= KEYS) + 12 * (higher < 0)
+    return within
+
+
 _STEPS = np.log(_WAIT_SECONDS[2] / _WAIT_SECONDS[1]) / np.log(_LENGTH_SECONDS[1] / _LENGTH_SECONDS[0])
 """Of a length, that are one of a wait."""
 
 
-def notes_of(values: NDArray[np.floating], now: float) -> list[Note]:
-    """Notes of what they are (notes, 4), the first of which waits since `now` (seconds)."""
-    notes = []
-    for wait, key, velocity, length in values.tolist():
-        now += wait
-        notes.append((now, now + length, int(key), int(velocity)))
-    return notes
+def note_of(values: NDArray[np.floating], now: float) -> Note:
+    """The note of what it is (4,), that waits since `now` (seconds)."""
+    wait, key, velocity, length = values.tolist()
+    return now + wait, now + wait + length, int(key), int(velocity)

@@ -16,13 +16,14 @@ from toys import RATE, toy_recipe
 from audio_gen.audio import read
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
-from audio_gen.composer import COUNTS, FIRSTS, LEVELS, TOKENS, NoteCodec, vary
+from audio_gen.composer import COUNTS, CURVE, CURVE_CHANNELS, FIRSTS, LEVELS, TOKENS, NoteCodec, vary
 from audio_gen.data.note_lists import TEMPOS, TRANSPOSITIONS, NoteStore
 from audio_gen.data.prepare import prepare
 from audio_gen.errors import CheckpointError, DataError, RecipeError
 from audio_gen.notes import CHANNELS, HIGHEST, LOWEST, Notes, notes_beside, read_notes
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler import load
+from audio_gen.sampler.composing import FINGERS, PAUSE
 from audio_gen.sampler.model import Model
 from audio_gen.shape import NetworkShape
 from audio_gen.sketch import LEVELS as STROKES
@@ -45,9 +46,21 @@ def random_checkpoint(sketched: bool = True) -> Checkpoint:
         rate = RATE // HOP * BANDS
         sketch = Checkpoint(strokes, CurveCodec(), rate, random_tensors(strokes, 2), ("notes",))
     composing = NetworkShape.from_dict(
-        network_settings([2, 3], [16, 16], [TOKENS], levels=LEVELS, labels=LABELS, hop=TOKENS)
+        network_settings(
+            [2, 3],
+            [16, 16],
+            [TOKENS],
+            levels=LEVELS,
+            labels=LABELS,
+            curve_channels=CURVE_CHANNELS,
+            hop=TOKENS,
+        )
     )
-    composer = Checkpoint(composing, NoteCodec(), 40, random_tensors(composing, 3))
+    tensors = random_tensors(composing, 3)
+    tensors["head.logits.bias"][np.arange(LEVELS) % COUNTS[0] >= 50] -= (
+        20.0  # nobody waits for longer than half a second
+    )
+    composer = Checkpoint(composing, NoteCodec(), 40, tensors, (CURVE,))
     playing = NetworkShape.from_dict(
         network_settings([3, 3], [16, 16], [4], labels=LABELS, curve_channels=channels, hop=HOP)
     )
@@ -141,6 +154,18 @@ def test_a_prompt_is_gone_on_from(model: Model) -> None:
     assert not np.array_equal(clip, model.generate(3.0, seed=1, prompt=model.prompt(wave)))
     chunks = [*model.stream(3.0, seed=1, prompt=prompt, chunk_seconds=0.05)]
     assert np.array_equal(np.concatenate(chunks), clip)
+
+
+def test_time_goes_on_whatever_is_drawn() -> None:
+    checkpoint = random_checkpoint(sketched=False)
+    assert checkpoint.composer is not None
+    tensors = dict(checkpoint.composer.tensors)
+    tensors["head.logits.bias"] = np.where(
+        np.arange(LEVELS) == 0, 99.0, tensors["head.logits.bias"]
+    )  # never waits
+    cramped = Model(replace(checkpoint, composer=replace(checkpoint.composer, tensors=tensors)))
+    starts = [note[0] for note in cramped.compose(2.0).values]
+    assert len(starts) == FINGERS * round(2.0 / PAUSE) and starts == sorted(starts)
 
 
 def test_checkpoints_hold_their_composer(tmp_path: Path) -> None:

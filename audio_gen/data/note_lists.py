@@ -1,14 +1,24 @@
 """A token store seen as compositions: the notes of its clips are the tokens, note after note."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.composer import TOKENS, NoteCodec, vary
+from audio_gen.composer import (
+    CURVE,
+    CURVE_CHANNELS,
+    TOKENS,
+    NoteCodec,
+    heard_before,
+    scale_heard,
+    transpose,
+    vary,
+)
 from audio_gen.data.store import CLIPS, Clip, Store, read_lines
 from audio_gen.errors import DataError
 
@@ -30,13 +40,27 @@ class NoteStore(Store):
             raise DataError(f"{path}: holds no notes to learn composing from; prepare it with them")
         self.codec = NoteCodec()
         self.sample_rate, self.unit, self.hop = TOKENS * _A_SECOND, TOKENS, TOKENS
-        self.curves, self.curve_channels = [], 0
+        self.curves, self.curve_channels = [CURVE], CURVE_CHANNELS
         self.hash = f"{self._whole.hash} composer"
 
     def tokens(self, clip: Clip) -> NDArray[np.uint16]:
         """Tokens (4 * notes,) of a clip, in the key and tempo in which it is to be heard."""
         keys, tempo = _variation(clip)
         return vary(self._plain[clip.shard], keys, tempo)
+
+    def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
+        """Which keys were heard before each note, (notes, CURVE_CHANNELS)."""
+        return scale_heard(transpose(self._heard(clip.shard), _variation(clip)[0]))
+
+    @cached_property
+    def _heard(self) -> Callable[[int], NDArray[np.float32]]:
+        """(notes, spans, keys) of a line of the store's clips; those read last are remembered."""
+
+        @lru_cache(maxsize=256)
+        def heard(line: int) -> NDArray[np.float32]:
+            return heard_before(self.codec.decode(self._plain[line])[1::TOKENS].astype(int).tolist())
+
+        return heard
 
     @cached_property
     def _plain(self) -> list[NDArray[np.uint16]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from audio_gen.composer import TOKENS, NoteCodec, notes_of
+from audio_gen.composer import TOKENS, Memory, NoteCodec, note_of
 from audio_gen.errors import SettingError
 from audio_gen.notes import Note, Notes
 from audio_gen.sampler.asking import Asking, asking_of
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 LANE = 2
 """Of the coins: samples and sketches toss others."""
-AT_ONCE = 32
-"""Notes drawn in one go."""
 LONGEST = 16.0
 """Seconds that a composed note may last."""
+FINGERS = 10
+"""Notes that may begin together. Time goes on even where a composer, drawn coldly, strikes chords that have no end."""
+PAUSE = 0.1
+"""Seconds, from such a chord to what comes next, at least."""
 
 
 def compose(
@@ -51,6 +53,8 @@ class Composition:
 
     voices: Voices
     """Of the composer, a single row."""
+    memory: Memory
+    """What the composer is told."""
     begin: float
     """Seconds, before which nothing new begins: a prompt's end."""
     now: float
@@ -68,28 +72,36 @@ class Composition:
         assert isinstance(codec, NoteCodec)
         own = Part(part.labels, part.seed, part.stream, draw, lane=LANE)
         asked = replace(asking, samples=TOKENS, seconds=0.0, doubts=None, frame=-1)
+        memory = Memory()
         state = composer.engine.start(np.zeros((1, len(composer.labels)), np.int32))
         voices = Voices(
-            composer.engine, state, codec, [own], asked, [0], None, 0, np.zeros(1, np.float32)
+            composer.engine, state, codec, [own], asked, [0], memory, 0, np.zeros(1, np.float32)
         )  # fmt: skip
         tokens = codec.encode_notes(heard.values)
+        memory.hear(note[2] for note in heard.values)
         voices.hear(tokens[None])
         now = float(codec.decode(tokens)[::TOKENS].sum(dtype=np.float64))
-        return cls(voices, begin, now, [*heard.values])
+        return cls(voices, memory, begin, now, [*heard.values])
 
     def sounding(self, first: float, last: float) -> Notes:
         """The notes that may sound from `first` to `last` (seconds)."""
         while self.now <= last:
-            values = self.voices.next(TOKENS * AT_ONCE).reshape(-1, TOKENS)
-            for note in notes_of(values, self.now):
-                self.now = note[0]
-                late = max(0.0, self.begin - note[0])
-                self.notes.append((note[0] + late, note[1] + late, *note[2:]))
+            start, end, key, velocity = note_of(self.voices.next(TOKENS)[0], self._earliest)
+            self.memory.hear([key])
+            self.now, late = start, max(0.0, self.begin - start)
+            self.notes.append((start + late, end + late, key, velocity))
         begin, end = (
             bisect_left(self.notes, first - LONGEST, key=_start),
             bisect_right(self.notes, last, key=_start),
         )
         return Notes(tuple(self.notes[begin:end]))
+
+    @property
+    def _earliest(self) -> float:
+        """When the next note may begin."""
+        together = self.notes[-FINGERS:]
+        crowded = len(together) == FINGERS and together[0][0] == together[-1][0] >= self.begin
+        return self.now + PAUSE if crowded else self.now
 
 
 def _start(note: Note) -> float:

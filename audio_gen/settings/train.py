@@ -124,7 +124,7 @@ class ComposerSettings(Settings):
     """Gated residual layers: within a note, and over the notes."""
     channels: list[int] = [96, 160]
     head_channels: int = Field(128, ge=1, le=4096)
-    condition_channels: int = Field(32, ge=1, le=1024)
+    condition_channels: int = Field(128, ge=1, le=1024)
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0.0)
     batch_size: int = Field(16, ge=1)
