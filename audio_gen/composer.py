@@ -34,7 +34,7 @@ CURVE = "heard"
 SPANS = (8.0, 96.0)
 """Notes, after which one counts for less by a factor of e, roughly: the harmony, and the key."""
 CURVE_CHANNELS = len(SPANS) * KEYS
-_LEAST = 0.01
+_LEAST, _MOST = 0.01, 4.0
 WAITS, VELOCITIES, LENGTHS = 88, 32, 48
 COUNTS = np.array([WAITS, KEYS, VELOCITIES, LENGTHS])
 FIRSTS = np.array([0, WAITS, WAITS + KEYS, WAITS + KEYS + VELOCITIES])
@@ -97,12 +97,12 @@ def vary(tokens: Tokens, keys: int, tempo: int) -> Tokens:
 
 class Memory:
     """Which keys were heard before each note, as a curve that a composer follows: of each key its share among them, the
-    latest counting most, on a scale of logarithms from 0 (none) to 1 (no other).
+    latest counting most, on a scale of logarithms from 0 (none) to 4 (no other).
 
     >>> memory = Memory()
     >>> memory.hear([60, 64])
     >>> memory.frames(0, 2).shape, [round(float(memory.frames(2, 2)[0, 0, key - LOWEST]), 2) for key in (60, 61, 64)]
-    ((1, 3, 176), [0.84, 0.0, 0.87])
+    ((1, 3, 176), [3.36, 0.0, 3.47])
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,9 @@ class Memory:
 def scale_heard(counts: NDArray[np.floating]) -> NDArray[np.float32]:
     """(notes, CURVE_CHANNELS) of how much each key was heard before them (notes, spans, keys)."""
     shares = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
-    scaled: NDArray[np.float32] = (1.0 - np.log(shares + _LEAST) / np.log(_LEAST)).astype(np.float32)
+    scaled: NDArray[np.float32] = (_MOST * (1.0 - np.log(shares + _LEAST) / np.log(_LEAST))).astype(
+        np.float32
+    )
     return scaled.reshape(len(counts), -1)
 
 

@@ -77,6 +77,7 @@ def test_each_kind_is_told_what_it_needs(tmp_path: Path) -> None:
     assert recipes["pitches"].generate[0].curves == {"pitch": ["a1", "c2", "gb2", "c3"]}
     assert recipes["roll"].sketch is not None and recipes["roll"].sketch.deaf
     assert recipes["roll"].data.dither == -66
+    assert recipes["roll"].composer is not None
     assert (
         recipes["clips"].generate[0].labels == {"name": "*"} and recipes["clips"].generate[0].seconds <= 0.6
     )
@@ -91,12 +92,15 @@ def test_a_field_called_note_need_not_tell_notes(tmp_path: Path) -> None:
     assert recipe.controls.curves == ["mel"] and "note" in recipe.controls.labels
 
 
+@pytest.mark.parametrize("kind", ["clips", "roll"])
 @pytest.mark.parametrize("minutes", [1.0, 60.0, 600.0])
-def test_minutes_are_those_of_both_trainings(tmp_path: Path, minutes: float) -> None:
-    clips(tmp_path)
+def test_minutes_are_those_of_all_trainings(tmp_path: Path, kind: str, minutes: float) -> None:
+    KINDS[kind](tmp_path)
     recipe = drafted(tmp_path, minutes)
     assert recipe.sketch is not None and recipe.sketch.minutes and recipe.train.minutes
-    assert recipe.sketch.minutes + recipe.train.minutes == pytest.approx(minutes)
+    composing = recipe.composer.minutes if recipe.composer is not None else 0.0
+    assert composing is not None and (composing > 0.0) == (kind == "roll")
+    assert composing + recipe.sketch.minutes + recipe.train.minutes == pytest.approx(minutes)
     assert recipe.train.learning_rate == (1e-3 if minutes > 120 else 2e-3)
 
 
@@ -119,7 +123,12 @@ def test_it_runs(tmp_path: Path, kind: str) -> None:
     called = call("doctor", tmp_path / kind, "-o", recipe, "--minutes", 5)
     assert called.code == 0, called.errors
     assert f"audio-gen run {recipe}" in called.errors
-    quick = [text for text in QUICK if kind != "roll" or not text.startswith("generate.0")]
+    quick = [*QUICK]
+    if kind == "roll":  # whose takes come second, after the copies
+        quick = [
+            text.replace("generate.0", "generate.X").replace("generate.1", "generate.0") for text in quick
+        ]
+        quick = [text.replace("generate.X", "generate.1") for text in quick] + ["composer.steps=2"]
     words = [word for text in quick for word in ("--set", text)]
     called = call("run", recipe, "--run", run, "-q", *words)
     assert called.code == 0, called.errors

@@ -120,9 +120,10 @@ class ComposerSettings(Settings):
     """[composer]: a third network, which makes up the notes where none are given. It is trained before the others, on
     the notes beside the same recordings, each heard in twelve keys and five tempos. Its tokens are what notes are."""
 
-    layers: list[int] = [4, 8]
-    """Gated residual layers: within a note, and over the notes."""
-    channels: list[int] = [96, 160]
+    layers: list[int] = [3, 3]
+    """Gated residual layers: within a note, and over the notes. Few: what was played longer ago than ten notes it is
+    told as keys that it has heard, and more of it makes it know tens of pieces by heart."""
+    channels: list[int] = [96, 32]
     head_channels: int = Field(128, ge=1, le=4096)
     condition_channels: int = Field(128, ge=1, le=1024)
     steps: int | None = Field(None, ge=1)
@@ -132,15 +133,15 @@ class ComposerSettings(Settings):
     """Per stream and step."""
     walk: int = Field(8, ge=1)
     """Of so many notes each, that a stream reads one after another."""
-    learning_rate: float = Field(1e-3, gt=0.0)
-    weight_decay: float = Field(0.1, ge=0.0)
+    learning_rate: float = Field(8e-3, gt=0.0)
+    weight_decay: float = Field(0.3, ge=0.0)
     ema: float = Field(0.99, ge=0.0, lt=1.0)
     label_dropout: float = Field(0.15, gt=0.0, le=1.0)
-    input_noise: float = Field(0.0, ge=0.0, le=32.0)
+    input_noise: float = Field(1.0, ge=0.0, le=32.0)
     """As in [train], in steps of what a note is: a semitone, 4 of velocity, 8 % of a wait."""
-    temperature: float = Field(1.0, ge=0.0, le=10.0)
+    temperature: float = Field(0.9, ge=0.0, le=10.0)
     """What it composes with where nobody says otherwise."""
-    top_p: float = Field(0.98, gt=0.0, le=1.0)
+    top_p: float = Field(0.95, gt=0.0, le=1.0)
     """The same: from the likeliest that together hold this probability. One slip is a wrong note."""
     validate_every: int = Field(100, ge=1)
 

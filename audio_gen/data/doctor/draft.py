@@ -27,6 +27,7 @@ from audio_gen.settings.recipe import RECIPE_NAME
 from audio_gen.targets import check_free, write_whole
 
 _MOST_SKETCHING = 14.0  # minutes, after which a sketch learns by heart
+_MOST_COMPOSING = 2.0  # a composer, of some tens of pieces
 _LONG_TRAINING = 120.0  # minutes, beyond which steps as large as those of an hour undo what was learned
 _LITTLE = 600.0  # seconds of audio, below which it is also heard softer and upside down
 _MOST_CLIPS = 64  # on the page, of all combinations of labels
@@ -57,7 +58,8 @@ def check_target(path: Path, force: bool) -> None:
 
 
 def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
-    """TOML of a recipe that learns from `diagnosis.folder` in `minutes` of training, the sketch's among them.
+    """TOML of a recipe that learns from `diagnosis.folder` in `minutes` of training, those of its other
+    networks among them.
 
     It is one of four: notes from a piano roll where every recording has a NAME.notes.csv beside it, notes of a told
     pitch where the names tell notes, clips where the median recording is shorter than 10 s, else an endless sound.
@@ -73,13 +75,15 @@ def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
     labels = [field for field in label_names(findings) if field.name != pitch]
     low = sample_rate(findings) < 12_000
     sketching = round(min(_MOST_SKETCHING, kind.sketching * minutes), 2)
+    composing = round(min(_MOST_COMPOSING, 0.05 * minutes), 2) if kind is ROLL else 0.0
     augmented = findings.seconds < _LITTLE and kind is CLIPS
     tables = kind.tables.substitute(
         hop=128 if low else 256,
         envelope=16 if low else 24,
         bands=24 if one_file_a_class(findings) else 48,  # one sound needs fewer than music does
         sketching=sketching,
-        training=round(minutes - sketching, 2),
+        composing=composing,
+        training=round(minutes - sketching - composing, 2),
         rate=2e-3 if minutes <= _LONG_TRAINING else 1e-3,
         augmentation=_AUGMENTATION if augmented else "",
     )
@@ -141,17 +145,16 @@ def _generate_tables(diagnosis: Diagnosis, kind: Kind, labels: Sequence[NameFiel
     copies = '[[generate]]\nname = "held-out recordings, from {}"\ncopies = 3\nmost_seconds = 10.0\n'
     if kind is ROLL:
         yield copies.format("their notes") + "sketched = true\n"
-    else:
-        asked = _askable(labels)
-        clips = max(1, min(8, 16 // prod(len(field.counts) for field in asked)))
-        seconds = 10.0 if kind is ENDLESS else _usual_length(diagnosis)
-        takes = f'[[generate]]\nname = "takes"\nclips = {clips}\nseconds = {seconds:g}\n'
-        if asked:
-            every = ", ".join(f'{field.name} = "*"' for field in asked)
-            takes += f"labels = {{ {every} }}\n"
-        if kind is PITCHES:
-            takes += f"curves = {{ pitch = [{', '.join(map(toml_text, _some_notes(diagnosis)))}] }}\n"
-        yield takes
+    asked = _askable(labels)
+    clips = max(1, min(8, 16 // prod(len(field.counts) for field in asked)))
+    seconds = 10.0 if kind in (ENDLESS, ROLL) else _usual_length(diagnosis)
+    takes = f'[[generate]]\nname = "takes"\nclips = {clips}\nseconds = {seconds:g}\n'
+    if asked:
+        every = ", ".join(f'{field.name} = "*"' for field in asked)
+        takes += f"labels = {{ {every} }}\n"
+    if kind is PITCHES:
+        takes += f"curves = {{ pitch = [{', '.join(map(toml_text, _some_notes(diagnosis)))}] }}\n"
+    yield takes
     yield copies.format("their own curves")
 
 

@@ -135,7 +135,7 @@ ROLL = Kind(
     Template("""\
 [controls]
 hop = $hop
-curves = ["mel", "notes"]             # asked for with --curve notes=tune.csv
+curves = ["mel", "notes"]             # asked for with --curve notes=tune.csv, or composed
 mel_bands = 48
 
 [sketch]                              # draws the spectrum of the notes; the samples follow both
@@ -145,6 +145,9 @@ input_noise = 0.0
 channels = [96, 192]
 batch_size = 8
 frames = 48
+
+[composer]                            # makes up the notes where none are given
+minutes = $composing
 
 [network]
 layers = [4, 6, 7, 5]
