@@ -1,5 +1,6 @@
 """Composers: notes come back from their tokens, what is composed is played, and nothing about cutting matters."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,10 @@ def test_the_command_line_composes_and_plays(tmp_path: Path) -> None:
     assert call("generate", path, "--seconds", 1.5, "--seed", 4, "-o", clip, "-q", "--resume").code == 0
     assert np.array_equal(read(clip), whole)
     assert "composer" in call("info", path).text
+    left_out = json.loads(
+        call("evaluate", path, tmp_path, "--only", "composition", "--json", "-q").text or "{}"
+    )
+    assert left_out == {} or "composition" in left_out["left_out"]
 
     other = write_model(tmp_path / "other.safetensors")
     refused = call("compose", other)
@@ -283,6 +288,18 @@ def test_a_composer_is_trained_and_played(tmp_path: Path) -> None:
     assert len(keys) > 40
     near = (np.abs(steps - 7) <= 2) | (np.abs(steps + 14) <= 3)
     assert near.mean() > 0.8  # up, up and down again, as it has learned, in whatever key
+
+    called = call("evaluate", run, run, "--only", "composition", "--seed", 3, "--json", "-q")
+    assert called.code == 0, called.errors
+    report = json.loads(called.text)["composition"]
+    assert np.mean(report["bits"]) == pytest.approx(model.composer.card["bits_per_sample"], abs=0.02)
+    assert len(report["unigram"]) == 4 and sum(report["bits"]) < 8.0
+    assert report["held_out"]["notes_per_second"] == pytest.approx(4.0, rel=0.05)
+    assert report["held_out"]["known"] == [1.0, 1.0, 1.0]  # they are all one scale
+    assert report["held_out"]["key_bits"] == pytest.approx(1.58, abs=0.01)  # three keys
+    assert 0.0 <= report["composed"]["known"][2] <= report["composed"]["known"][0] < 1.0
+    text = call("evaluate", run, run, "--only", "composition", "-q").text
+    assert "A held-out note costs" in text and "12 keys known" in text
 
 
 def test_recipes_say_what_a_composer_needs(tmp_path: Path) -> None:

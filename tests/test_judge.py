@@ -267,6 +267,7 @@ def test_one_command_gives_one_report(desk: Path, tmp_path: Path) -> None:
         "fidelity",
         "intonation",
         "transcription",
+        "composition",
     ]  # the model follows no curves
     assert len(report["novelty"]["generated"]) == report["generated"]["clips"] == 12
     assert {tuple(each["labels"].items()) for each in report["novelty"]["generated"]} == {

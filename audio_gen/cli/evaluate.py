@@ -57,7 +57,7 @@ def evaluate(
         typer.Option(
             metavar="PART,...",
             help="likelihood, calibration, recognisability, distribution, novelty, long-runs, fidelity, "
-            "intonation, transcription.  "
+            "intonation, transcription, composition.  "
             "[default: all]",
             show_default=False,
         ),

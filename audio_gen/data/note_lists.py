@@ -15,12 +15,14 @@ from audio_gen.composer import (
     TOKENS,
     NoteCodec,
     heard_before,
+    note_of,
     scale_heard,
     transpose,
     vary,
 )
 from audio_gen.data.store import CLIPS, Clip, Store, read_lines
 from audio_gen.errors import DataError
+from audio_gen.notes import Note
 
 TRANSPOSITIONS = range(-5, 7)
 TEMPOS = range(-2, 3)
@@ -47,6 +49,17 @@ class NoteStore(Store):
         """Tokens (4 * notes,) of a clip, in the key and tempo in which it is to be heard."""
         keys, tempo = _variation(clip)
         return vary(self._plain[clip.shard], keys, tempo)
+
+    def is_plain(self, clip: Clip) -> bool:
+        """Whether it is heard as it was played, in its own key and tempo."""
+        return _variation(clip) == (0, 0)
+
+    def notes(self, tokens: NDArray[np.uint16]) -> tuple[Note, ...]:
+        """What tokens (4 * notes,) say, by seconds since the clip began."""
+        found: list[Note] = []
+        for values in self.codec.decode(tokens).reshape(-1, TOKENS):
+            found.append(note_of(values, found[-1][0] if found else 0.0))
+        return tuple(found)
 
     def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
         """Which keys were heard before each note, (notes, CURVE_CHANNELS)."""

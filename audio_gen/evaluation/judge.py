@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from audio_gen.data.prepare import Progress
 from audio_gen.data.store import Store
 from audio_gen.evaluation import (
+    composition,
     distribution,
     fidelity,
     intonation,
@@ -38,6 +39,7 @@ from audio_gen.evaluation.originals import Originals
 from audio_gen.evaluation.packages import LISTENING, missing, remedy
 from audio_gen.evaluation.report import (
     CALIBRATION,
+    COMPOSITION,
     DISTRIBUTION,
     FIDELITY,
     INTONATION,
@@ -81,6 +83,7 @@ def judge(model: Model, data: Path, settings: Settings, progress: Progress | Non
             (FIDELITY, listening.judge_fidelity),
             (INTONATION, listening.judge_intonation),
             (TRANSCRIPTION, listening.judge_transcription),
+            (COMPOSITION, listening.judge_composition),
         ):
             if part not in settings.parts:
                 continue
@@ -135,6 +138,8 @@ class _Listening:
             return fidelity.obstacle(self._model, len(self._held_out))
         if part == TRANSCRIPTION:
             return transcription.obstacle(self._model, len(self._held_out))
+        if part == COMPOSITION:
+            return composition.obstacle(self._model, self._store)
         if part == INTONATION and (why := intonation.obstacle(self._model, self._train)):
             return why
         if gone := missing(LISTENING):
@@ -322,6 +327,9 @@ class _Listening:
         return transcription.judge(
             self._model, self._store, excerpts, settings.seed, settings.draw, self._tell
         )
+
+    def judge_composition(self) -> composition.Composition:
+        return composition.judge(self._model, self._store, self._settings.seed)
 
     def _long_curves(self) -> NDArray[np.float32] | None:
         """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that

@@ -6,6 +6,7 @@ from typing import Any
 
 from audio_gen.evaluation.blocks import Section, Sounds, percent, section_lines
 from audio_gen.evaluation.calibration import Calibration
+from audio_gen.evaluation.composition import Composition
 from audio_gen.evaluation.distribution import Distribution
 from audio_gen.evaluation.fidelity import Fidelity
 from audio_gen.evaluation.intonation import Intonation
@@ -18,6 +19,7 @@ from audio_gen.evaluation.transcription import Transcription
 LIKELIHOOD, CALIBRATION, RECOGNISABILITY = "likelihood", "calibration", "recognisability"
 DISTRIBUTION, NOVELTY, LONG_RUNS = "distribution", "novelty", "long-runs"
 FIDELITY, INTONATION, TRANSCRIPTION = "fidelity", "intonation", "transcription"
+COMPOSITION = "composition"
 PARTS = (
     LIKELIHOOD,
     CALIBRATION,
@@ -28,6 +30,7 @@ PARTS = (
     FIDELITY,
     INTONATION,
     TRANSCRIPTION,
+    COMPOSITION,
 )
 VERSION = 1
 """Of the JSON."""
@@ -69,6 +72,7 @@ class Report:
     fidelity: Fidelity | None = None
     intonation: Intonation | None = None
     transcription: Transcription | None = None
+    composition: Composition | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Why, for each part that was asked for and does not apply."""
 
@@ -87,7 +91,7 @@ class Report:
     def sections(self) -> list[Section]:
         """The parts there are, in their order, each for a page."""
         parts = (self.likelihood, self.calibration, self.recognisability, self.distribution, self.novelty)
-        more = (self.long_runs, self.fidelity, self.intonation, self.transcription)
+        more = (self.long_runs, self.fidelity, self.intonation, self.transcription, self.composition)
         return [part.section() for part in (*parts, *more) if part is not None]
 
     def facts(self) -> str:
