@@ -52,6 +52,11 @@ class Codec:
         return self.levels // 2
 
     @property
+    def ordered(self) -> bool:
+        """Whether tokens are steps of one scale: those that are neighbours sound alike."""
+        return True
+
+    @property
     def pcm_bits(self) -> int:
         """The fewest bits of integer PCM in which a decoded waveform still encodes to the same tokens."""
         fine = self.levels == 1024 or (self.levels == 512 and self.pre_emphasis > 0.0)

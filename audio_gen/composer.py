@@ -61,6 +61,11 @@ class NoteCodec(Codec):
         if self.levels != LEVELS or self.pre_emphasis:
             raise SettingError(f"a composer has {LEVELS} levels and no pre-emphasis, got {self}")
 
+    @property
+    def ordered(self) -> bool:
+        """No: a key has more in common with its fifth than with the key beside it."""
+        return False
+
     def encode_notes(self, notes: Sequence[Note]) -> Tokens:
         """Tokens (4 * notes,) of notes in the order of their starts. The first one waits since the beginning, or not at
         all if it began before. Rounding does not add up: each wait makes good for those before it."""

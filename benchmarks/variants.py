@@ -11,7 +11,8 @@ A file of variants names recipes, a budget, seeds, and per variant the settings 
     none = ["network.predictors=[]"]
     two = ["network.predictors=[16,32]"]
 
-`minutes = [10, 60]` beside the budget trains everything once for each of them. `train.validate_every` in the budget
+`minutes = [10, 60]` beside the budget trains everything once for each of them; what goes with one of them stands in a
+table `[lengths]`: `60 = ["train.learning_rate=8e-4"]`. `train.validate_every` in the budget
 gives the curves more points; the time that validations take is none of the training's.
 
 Every (recipe, minutes, seed, variant) is one `audio-gen train` in a process of its own, one after another, variants
@@ -30,7 +31,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +100,23 @@ class Study:
     """Empty: the budget says how long."""
     seeds: list[int]
     variants: dict[str, list[str]]
+    lengths: dict[str, list[str]] = field(default_factory=dict)
+    """What goes with some of the minutes."""
 
     @classmethod
     def load(cls, path: Path) -> "Study":
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
         recipes = list(zip(plain["recipes"], plain["sources"], strict=True))
         minutes = plain.get("minutes", [])
-        return cls(path, recipes, plain["budget"], minutes, plain["seeds"], plain["variants"])
+        return cls(
+            path,
+            recipes,
+            plain["budget"],
+            minutes,
+            plain["seeds"],
+            plain["variants"],
+            plain.get("lengths", {}),
+        )
 
     def trials(self) -> Iterator[Trial]:
         """Every training, in their order."""
@@ -114,6 +125,7 @@ class Study:
                 for seed in self.seeds:
                     for variant, own in self.variants.items():
                         length = [] if minutes is None else [f"train.minutes={minutes:g}"]
+                        length += [] if minutes is None else self.lengths.get(f"{minutes:g}", [])
                         settings = (*self.budget, *length, f"train.seed={seed}", *own)
                         yield Trial(recipe, source, minutes, seed, variant, settings)
 

@@ -97,7 +97,8 @@ class Network(nn.Module):
         (torch.Size([2, 10, 256]), 10)
     """
 
-    def __init__(self, shape: NetworkShape) -> None:
+    def __init__(self, shape: NetworkShape, ordered: bool = True) -> None:
+        """`ordered`: tokens are steps of one scale, as `Codec.ordered` has it, which the first weights know of."""
         super().__init__()
         self.shape = shape
         self.embedding = nn.Embedding(shape.input_rows, shape.channels[0])
@@ -111,9 +112,9 @@ class Network(nn.Module):
         )
         self.tiers = nn.ModuleList(Tier(shape, tier) for tier in range(shape.tiers))
         self.head = Head(shape)
-        self._initialise()
+        self._initialise(ordered)
 
-    def _initialise(self) -> None:
+    def _initialise(self, ordered: bool) -> None:
         """Unit-variance streams at the start: every layer adds a little, none drowns the others."""
         for tier in self.stack:
             depth = len(tier.stack)
@@ -137,9 +138,12 @@ class Network(nn.Module):
                 blocks += [_amplitude_columns(self.shape.levels, width), 0.5 * _waves(SPREADS, width)]
             if self.shape.phases:
                 blocks.append(_turns(self.shape.phases, width))
-            self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
-            waves = _waves(self.shape.levels, self.shape.head_channels)
-            self.head.logits.weight.copy_(0.1 * waves)
+            if ordered:
+                self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
+                self.head.logits.weight.copy_(0.1 * _waves(self.shape.levels, self.shape.head_channels))
+            else:
+                nn.init.normal_(self.embedding.weight, std=self.shape.input_codes**-0.5)
+                nn.init.normal_(self.head.logits.weight, std=0.1)
         nn.init.zeros_(self.head.logits.bias)
 
     @property

@@ -1,5 +1,6 @@
 """[train], [sketch] and [composer]: the three trainings."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -25,7 +26,8 @@ class TrainSettings(Settings):
     optimiser: Literal["adamw", "muon"] = "adamw"
     """Muon moves the hidden matrices by orthogonal steps, each of which takes longer. After 300 steps on digits AdamW
     was ahead, after 800 on drums there was little between them: try both for some minutes."""
-    learning_rate: float = Field(2e-3, gt=0.0)
+    learning_rate: float | None = Field(None, gt=0.0)
+    """Left out: `usual_rate` of the minutes."""
     warmup: float = Field(0.02, ge=0.0, le=1.0)
     """Share of the run in which the learning rate rises from 0."""
     decay: float = Field(1.0, ge=0.0, le=1.0)
@@ -61,6 +63,11 @@ class TrainSettings(Settings):
     preview_seconds: float = Field(1.0, ge=0.0)
     """Length of the preview clip per label value at each checkpoint; 0: none."""
 
+    @property
+    def rate(self) -> float:
+        """The learning rate, said or usual."""
+        return usual_rate(self.minutes) if self.learning_rate is None else self.learning_rate
+
     @model_validator(mode="after")
     def _some_end(self) -> Self:
         if self.steps is None and self.minutes is None:
@@ -71,6 +78,16 @@ class TrainSettings(Settings):
                 "tell_noise: there is no noise to tell of; input_noise must be above least_noise"
             )
         return self
+
+
+def usual_rate(minutes: float | None) -> float:
+    """A learning rate for so many minutes, or for a number of steps (None): 2e-3 up to ten, and from there on less, by
+    the square root. An hour at the rate of ten minutes may end above ten minutes; see benchmarks/LEARNED.md.
+
+    >>> usual_rate(None), usual_rate(10.0), round(usual_rate(40.0), 6), round(usual_rate(160.0), 6)
+    (0.002, 0.002, 0.001, 0.0005)
+    """
+    return 2e-3 if minutes is None else 2e-3 * min(1.0, math.sqrt(10.0 / minutes))
 
 
 class SketchSettings(Settings):
@@ -139,9 +156,9 @@ class ComposerSettings(Settings):
     label_dropout: float = Field(0.15, gt=0.0, le=1.0)
     input_noise: float = Field(1.0, ge=0.0, le=32.0)
     """As in [train], in steps of what a note is: a semitone, 4 of velocity, 8 % of a wait."""
-    temperature: float = Field(0.9, ge=0.0, le=10.0)
+    temperature: float = Field(1.0, ge=0.0, le=10.0)
     """What it composes with where nobody says otherwise."""
-    top_p: float = Field(0.95, gt=0.0, le=1.0)
+    top_p: float = Field(0.98, gt=0.0, le=1.0)
     """The same: from the likeliest that together hold this probability. One slip is a wrong note."""
     validate_every: int = Field(100, ge=1)
 

@@ -102,7 +102,7 @@ class Training:
         allocator.keep_memory()
         with torch.random.fork_rng(devices=[]):  # the initial weights' seed is nobody else's
             torch.manual_seed(self.settings.seed)
-            network = Network(publish.shape_of(recipe, store)).to(self.device)
+            network = Network(publish.shape_of(recipe, store), store.codec.ordered).to(self.device)
         if begin_from is not None:
             _check_same(network.shape, begin_from)
             publish.load_into(network, begin_from)
@@ -203,7 +203,7 @@ class Training:
         if setbacks > SETBACKS:
             raise AudioGenError(
                 f"{self.run}: the loss diverges at step {self.progress.step}; lower train.learning_rate "
-                f"(now {self.settings.learning_rate:g}) and start afresh with --force"
+                f"(now {self.settings.rate:g}) and start afresh with --force"
             )
         saved.load_state(self.run / saved.FILE, self.state)
         progress = self.progress

@@ -18,7 +18,7 @@ def make_optimisers(network: Network, settings: TrainSettings) -> list[torch.opt
     tables = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
     matrices = [each for each in network.parameters() if each.ndim == 2 and id(each) not in tables]
     others = [each for each in network.parameters() if each.ndim != 2 or id(each) in tables]
-    rate, decay = settings.learning_rate, settings.weight_decay
+    rate, decay = settings.rate, settings.weight_decay
     if settings.optimiser == "adamw":
         groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)]

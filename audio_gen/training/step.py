@@ -96,6 +96,6 @@ def deafen(network: Network) -> None:
 def learning_rate(settings: TrainSettings, progress: float) -> float:
     """Rate at `progress` in [0, 1] of the run: linear warm-up, plateau, linear fall to 0."""
     if progress < settings.warmup:
-        return settings.learning_rate * progress / settings.warmup
+        return settings.rate * progress / settings.warmup
     left = (1.0 - progress) / settings.decay if settings.decay else 1.0
-    return settings.learning_rate * min(1.0, max(0.0, left))
+    return settings.rate * min(1.0, max(0.0, left))
