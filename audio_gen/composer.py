@@ -39,8 +39,10 @@ WAITS, VELOCITIES, LENGTHS = 88, 32, 48
 COUNTS = np.array([WAITS, KEYS, VELOCITIES, LENGTHS])
 FIRSTS = np.array([0, WAITS, WAITS + KEYS, WAITS + KEYS + VELOCITIES])
 """The lowest token of each of the four."""
-_WAIT_SECONDS = np.concatenate([[0.0], np.geomspace(0.01, 8.0, WAITS - 1)])
-_LENGTH_SECONDS = np.geomspace(0.03, 16.0, LENGTHS)
+_FINE = 2.0**20
+"""Powers and logarithms may differ in their last bit between machines; rounded to this they are the same everywhere."""
+_WAIT_SECONDS = np.concatenate([[0.0], np.rint(np.geomspace(0.01, 8.0, WAITS - 1) * _FINE) / _FINE])
+_LENGTH_SECONDS = np.rint(np.geomspace(0.03, 16.0, LENGTHS) * _FINE) / _FINE
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,9 @@ class Memory:
 def scale_heard(counts: NDArray[np.floating]) -> NDArray[np.float32]:
     """(notes, CURVE_CHANNELS) of how much each key was heard before them (notes, spans, keys)."""
     shares = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9)
-    scaled: NDArray[np.float32] = (_MOST * (1.0 - np.log(shares + _LEAST) / np.log(_LEAST))).astype(
-        np.float32
-    )
-    return scaled.reshape(len(counts), -1)
+    scaled = _MOST * (1.0 - np.log(shares + _LEAST) / np.log(_LEAST))
+    rounded: NDArray[np.float32] = (np.rint(scaled * _FINE) / _FINE).astype(np.float32)
+    return rounded.reshape(len(counts), -1)
 
 
 def heard_before(keys: Iterable[int]) -> NDArray[np.float32]:

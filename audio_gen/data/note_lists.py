@@ -63,15 +63,16 @@ class NoteStore(Store):
 
     def curves_of(self, clip: Clip) -> NDArray[np.float32] | None:
         """Which keys were heard before each note, (notes, CURVE_CHANNELS)."""
-        return scale_heard(transpose(self._heard(clip.shard), _variation(clip)[0]))
+        return self._heard(clip.shard, _variation(clip)[0])
 
     @cached_property
-    def _heard(self) -> Callable[[int], NDArray[np.float32]]:
-        """(notes, spans, keys) of a line of the store's clips; those read last are remembered."""
+    def _heard(self) -> Callable[[int, int], NDArray[np.float32]]:
+        """(notes, CURVE_CHANNELS) of a line of the store's clips, so many keys higher; those read last are kept."""
 
-        @lru_cache(maxsize=256)
-        def heard(line: int) -> NDArray[np.float32]:
-            return heard_before(self.codec.decode(self._plain[line])[1::TOKENS].astype(int).tolist())
+        @lru_cache(maxsize=64)
+        def heard(line: int, keys: int) -> NDArray[np.float32]:
+            struck = self.codec.decode(self._plain[line])[1::TOKENS]
+            return scale_heard(transpose(heard_before(struck.astype(int).tolist()), keys))
 
         return heard
 
