@@ -13,15 +13,17 @@ from audio_gen.errors import AudioGenError
 
 if TYPE_CHECKING:
     from audio_gen.codec import Codec
+    from audio_gen.notes import Notes
     from audio_gen.sampler import Draw, Model, bundled, load
 
 __version__ = "0.1.0"
-__all__ = ["AudioGenError", "Codec", "Draw", "Model", "__version__", "bundled", "load"]
+__all__ = ["AudioGenError", "Codec", "Draw", "Model", "Notes", "__version__", "bundled", "load"]
 
 _HOMES = {
     "Codec": "audio_gen.codec",
     "Draw": "audio_gen.sampler",
     "Model": "audio_gen.sampler",
+    "Notes": "audio_gen.notes",
     "bundled": "audio_gen.sampler",
     "load": "audio_gen.sampler",
 }

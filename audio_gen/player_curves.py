@@ -18,7 +18,7 @@ from audio_gen.moments import read_moments
 from audio_gen.notes import Notes, read_notes
 from audio_gen.pitch import PITCH_RANGE, is_note, parse_note, run_phase, scale_pitch
 
-CurveValue: TypeAlias = float | str | Sequence[tuple[float, float | str]]
+CurveValue: TypeAlias = float | str | Sequence[tuple[float, float | str]] | Notes
 """What a program says of a curve: see `curve_of`."""
 
 
@@ -86,13 +86,19 @@ def parse_curve(text: str) -> PlayerCurve | Notes:
 
 def curve_of(name: str, value: CurveValue) -> PlayerCurve | Notes:
     """A curve as a program writes it: a number (dBFS, Hz), a text as `parse_curve` reads it behind "NAME=", or
-    ascending (second, value) pairs, joined by straight lines. Raises ControlError.
+    ascending (second, value) pairs, joined by straight lines; notes also as `Notes`. Raises ControlError.
 
     >>> curve_of("pitch", "a3").values, curve_of("pitch", [(0.0, "a3"), (1.5, 110)]).values
     ((220.0,), (220.0, 110.0))
     """
     if isinstance(value, str):
         return parse_curve(f"{name}={value}")
+    if isinstance(value, Notes):
+        if name != value.name:
+            raise ControlError(
+                f"curve {name!r}: must be a number, a text or (second, value) pairs, got notes"
+            )
+        return value
     try:
         points = [(0.0, value)] if isinstance(value, int | float) else [*value]
         seconds = tuple(float(second) for second, _ in points)

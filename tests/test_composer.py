@@ -20,7 +20,7 @@ from audio_gen.codec import Codec
 from audio_gen.composer import COUNTS, CURVE, CURVE_CHANNELS, FIRSTS, LEVELS, TOKENS, NoteCodec, vary
 from audio_gen.data.note_lists import TEMPOS, TRANSPOSITIONS, NoteStore
 from audio_gen.data.prepare import prepare
-from audio_gen.errors import CheckpointError, DataError, RecipeError
+from audio_gen.errors import CheckpointError, ControlError, DataError, RecipeError
 from audio_gen.notes import CHANNELS, HIGHEST, LOWEST, Notes, notes_beside, read_notes
 from audio_gen.recipe import build_recipe
 from audio_gen.sampler import load
@@ -126,6 +126,9 @@ def test_what_is_composed_is_what_is_played(model: Model) -> None:
     assert len(notes.values) > 2 and notes.values[0][0] >= 0.0 and notes.values[-1][0] <= 3.0
     played = model.generate(3.0, **asked)
     assert np.array_equal(model.generate(3.0, **asked, curves=roll(model, notes, 3.0)), played)
+    assert np.array_equal(model.generate(3.0, **asked, curves={"notes": notes}), played)
+    with pytest.raises(ControlError, match="got notes"):
+        model.generate(1.0, curves={"pitch": notes})
     assert model.compose(3.0, **asked) == notes and model.compose(2.0, **asked).values == tuple(
         note for note in notes.values if note[0] < 2.0
     )

@@ -193,7 +193,8 @@ class Model:
         {"drum": {"kick": 0.7, "snare": 0.3}}, and by the second, {"texture": [(0, "rain"), (20, "waves")]}, from one
         to the next in straight lines; texts as `parse_mixture` reads them do, too. Equal `seed`, `stream` and
         settings are equal audio, however it is chunked. `curves` are told to a model that follows more than labels:
-        {"pitch": "a2"}, {"pitch": 55.0}, {"pitch": [(0.0, "a2"), (1.5, 110.0)]}, or frames as `start` has them. A
+        {"pitch": "a2"}, {"pitch": 55.0}, {"pitch": [(0.0, "a2"), (1.5, 110.0)]}, {"notes": `Notes`}, or frames as
+        `start` has them. A
         `prompt` is a recording (time,) at the model's sample rate, or a `Prompt`, that the clip goes on from and does
         not hold; labels and curves begin where it ends. See `Draw` for the settings of the draw;
         those left out are the model's own (`draw`).
