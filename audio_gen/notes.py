@@ -1,7 +1,8 @@
 """Notes over time, as a curve that a network follows: a piano roll.
 
-A file of notes is a CSV with a row per note: start and end (seconds), MIDI key (60 is the middle c), velocity (1 to
-127); a first row of names is skipped. `PIECE.notes.csv` beside a recording `PIECE.flac` says what is played in it.
+A file of notes is MIDI (`audio_gen.midi`), or a CSV with a row per note: start and end (seconds), MIDI key (60 is the
+middle c), velocity (1 to 127); a first row of names is skipped. `PIECE.notes.csv` or `PIECE.mid` beside a recording
+`PIECE.flac` says what is played in it.
 
 The curve has a channel per key of a piano, 0 where it is silent. A key that sounds has velocity / 127 when it is struck
 and falls towards a quarter of that, so that a struck key is told from a held one, and one struck again from both.
@@ -24,7 +25,8 @@ from audio_gen.targets import write_whole
 LOWEST, HIGHEST = 21, 108
 """MIDI keys: those of a piano."""
 CHANNELS = HIGHEST - LOWEST + 1
-SUFFIX = ".notes.csv"
+BESIDE = (".notes.csv", ".mid", ".midi")
+"""How the files of notes end that stand beside recordings."""
 HELD = 0.25
 """Of what a key is when struck."""
 FALL_SECONDS = 0.2
@@ -90,23 +92,34 @@ class Notes:
 
 
 def notes_beside(recording: Path) -> Path:
-    """Where the notes of a recording stand.
+    """Where the notes of a recording stand: NAME.notes.csv, or NAME.mid where there is that and no other.
 
     >>> notes_beside(Path("pieces/op19.flac")).as_posix()
     'pieces/op19.notes.csv'
     """
-    return recording.with_name(recording.stem + SUFFIX)
+    places = [recording.with_name(recording.stem + ending) for ending in BESIDE]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def write_notes(path: Path, notes: Notes) -> None:
-    """The CSV that `read_notes` reads, whole or not at all. Raises OutputError."""
-    rows = [f"{start:.4f},{end:.4f},{key},{velocity}" for start, end, key, velocity in notes.values]
+    """What `read_notes` reads, whole or not at all: a CSV, or MIDI by its name. Raises OutputError."""
+    from audio_gen.midi import SUFFIXES, midi_bytes
+
+    if path.suffix.lower() in SUFFIXES:
+        data = midi_bytes(notes)
+    else:
+        rows = [f"{start:.4f},{end:.4f},{key},{velocity}" for start, end, key, velocity in notes.values]
+        data = "\n".join(["start,end,key,velocity", *rows, ""]).encode()
     with write_whole(path) as file:
-        file.write("\n".join(["start,end,key,velocity", *rows, ""]).encode())
+        file.write(data)
 
 
 def read_notes(path: Path) -> Notes:
-    """Notes from a CSV. Raises ControlError for what is none."""
+    """Notes from a CSV, or from MIDI (.mid, .midi). Raises ControlError for what is none."""
+    from audio_gen.midi import SUFFIXES, read_midi
+
+    if path.suffix.lower() in SUFFIXES:
+        return read_midi(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [

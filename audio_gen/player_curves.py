@@ -71,7 +71,7 @@ def parse_curve(text: str) -> PlayerCurve | Notes:
     """A curve as the player writes it: "loudness=-20" (dBFS), "pitch=220" (Hz), "pitch=a3" or "pitch=FILE.csv".
 
     The file has rows of seconds,value, ascending, whose values are written alike; a first row of names is skipped. Or
-    notes: "notes=FILE.csv", rows of start,end,key,velocity. Raises ControlError.
+    notes: "notes=FILE.mid" or "notes=FILE.csv", rows of start,end,key,velocity. Raises ControlError.
     """
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name or not value:

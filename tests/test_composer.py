@@ -216,6 +216,21 @@ def test_the_command_line_composes_and_plays(tmp_path: Path) -> None:
     )
     assert left_out == {} or "composition" in left_out["left_out"]
 
+    sequence = tmp_path / "tune.mid"
+    assert call("compose", path, "--seconds", 3, "--seed", 4, "--label", "tone=low", "-o", sequence).code == 0
+    ours = sorted((round(start, 2), key, velocity) for start, _, key, velocity in notes.values)
+    assert [(round(start, 2), key, velocity) for start, _, key, velocity in read_notes(sequence).values] == [
+        (pytest.approx(start, abs=0.011), key, velocity) for start, key, velocity in ours
+    ]
+    called = call(
+        "generate", path, "--curve", f"notes={sequence}", "--seconds", 0.5, "-o", tmp_path / "m.wav"
+    )
+    assert called.code == 0, called.errors
+    refused = call("compose", path, "-o", tmp_path / "tune.wav")
+    assert refused.code == 2 and "written as .csv or .mid" in refused.errors
+    refused = call("compose", path, "--seconds", 1e-3, "-o", tmp_path / "none.csv")
+    assert refused.code == 2 and "nothing begins" in refused.errors
+
     other = write_model(tmp_path / "other.safetensors")
     refused = call("compose", other)
     assert (refused.code, refused.errors.count("\n")) == (2, 1) and "has no composer" in refused.errors

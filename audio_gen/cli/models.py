@@ -58,7 +58,7 @@ def _steered(name: str, checkpoint: "Checkpoint") -> str:
     written = {
         "pitch": "pitch=NOTE|HERTZ|FILE.csv",
         "loudness": "loudness=DBFS|FILE.csv",
-        "notes": "notes=FILE.csv",
+        "notes": "notes=FILE.mid|FILE.csv",
     }
     how = " ".join(f"--curve {written[curve]}" for curve in told)
     return how if checkpoint.composer is None else f"{how} (left out, it composes them)"

@@ -20,7 +20,7 @@ from audio_gen.data.doctor.proposal import (
     toml_text,
 )
 from audio_gen.errors import ControlError, DataError, OutputError, SettingError
-from audio_gen.notes import SUFFIX as NOTES
+from audio_gen.notes import BESIDE
 from audio_gen.pitch import parse_note
 from audio_gen.recipe import build_recipe
 from audio_gen.settings.recipe import RECIPE_NAME
@@ -61,8 +61,9 @@ def draft_recipe(diagnosis: Diagnosis, minutes: float = 60.0) -> str:
     """TOML of a recipe that learns from `diagnosis.folder` in `minutes` of training, those of its other
     networks among them.
 
-    It is one of four: notes from a piano roll where every recording has a NAME.notes.csv beside it, notes of a told
-    pitch where the names tell notes, clips where the median recording is shorter than 10 s, else an endless sound.
+    It is one of four: notes from a piano roll where every recording has a NAME.notes.csv or NAME.mid beside it, notes
+    of a told pitch where the names tell notes, clips where the median recording is shorter than 10 s, else an endless
+    sound.
     Raises DataError where there is nothing to learn from, and SettingError for less than a minute.
     """
     if not 1.0 <= minutes < float("inf"):
@@ -111,7 +112,7 @@ gain_range = 8                        # ... and softer
 
 
 def _kind(diagnosis: Diagnosis) -> Kind:
-    if any(c.ending == NOTES and not c.without for c in diagnosis.companions):
+    if any(c.ending in BESIDE and not c.without for c in diagnosis.companions):
         return ROLL
     if any(field.name == _NOTE and _tells_pitches(field) for field in label_names(diagnosis.findings)):
         return PITCHES
