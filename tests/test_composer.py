@@ -298,6 +298,7 @@ def test_a_composer_is_trained_and_played(tmp_path: Path) -> None:
     called = call("run", recipe, "--run", run, "-q")
     assert called.code == 0, called.errors
     assert len([*(run / "clips" / "own").glob("*.wav")]) == 2
+    assert "composed" in (run / "page" / "index.html").read_text(encoding="utf-8")
     model = load(run / "model.safetensors")
     assert model.composer is not None and model.composer.draw.temperature == 0.8
     assert model.composer.card["bits_per_sample"] < 2.0  # 8 before it had learned anything

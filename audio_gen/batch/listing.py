@@ -59,6 +59,7 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         clipped=_clipped(path, model.codec.pcm_bits) if model.codec.pre_emphasis else 0,
         sketch_temperature=take.draw.sketch_temperature if sketched else None,
         guidance=take.draw.guidance if sketched else None,
+        composed=model.composer is not None and job.original is None and not take.curves,
         doubt=take.draw.doubt,
         source=job.original.clip.source if job.original else None,
         prompt_seconds=job.prompt_seconds,

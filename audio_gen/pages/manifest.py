@@ -59,6 +59,8 @@ class Clip(_Table):
     sketch_temperature: float | None = None
     guidance: float | None = None
     """Of the sketch; None where none has drawn."""
+    composed: bool = False
+    """Nobody gave it notes."""
     doubt: float = 0.0
     source: str | None = None
     """The recording that it goes on from or whose curves it follows, relative to the data's folder; None where it does
