@@ -315,6 +315,7 @@ def test_a_composer_is_trained_and_played(tmp_path: Path) -> None:
     assert len(report["unigram"]) == 4 and sum(report["bits"]) < 8.0
     assert report["held_out"]["notes_per_second"] == pytest.approx(4.0, rel=0.05)
     assert report["held_out"]["known"] == [1.0, 1.0, 1.0]  # they are all one scale
+    assert report["training"]["known"] == [1.0, 1.0, 1.0]
     assert report["held_out"]["key_bits"] == pytest.approx(1.58, abs=0.01)  # three keys
     assert 0.0 <= report["composed"]["known"][2] <= report["composed"]["known"][0] < 1.0
     text = call("evaluate", run, run, "--only", "composition", "-q").text

@@ -53,6 +53,7 @@ class Composition:
     """What they cost who knows nothing but how often each token is."""
     composed: Manner
     held_out: Manner
+    training: Manner
 
     def section(self) -> Section:
         bits, plain = sum(self.bits), sum(self.unigram)
@@ -68,7 +69,11 @@ class Composition:
             (place, f"{ours:.2f}", f"{theirs:.2f}")
             for place, ours, theirs in zip(PLACES, self.bits, self.unigram, strict=True)
         )
-        rows = (_row("composed", self.composed), _row("held out", self.held_out))
+        rows = (
+            _row("composed", self.composed),
+            _row("held out", self.held_out),
+            _row("learned from", self.training),
+        )
         known = tuple(f"{count} keys known" for count in SUCCESSIONS)
         columns = ("", "notes/s", "entropy of pitch classes, bits", "velocity", "median length, s", *known)
         return Section(
@@ -111,18 +116,19 @@ def judge(model: Model, store: Store, seed: int) -> Composition:
     composed = [model.compose(SECONDS, seed=seed, stream=stream).values for stream in range(PIECES)]
     learned = [pieces.notes(tokens) for tokens in train]
     known = [{*_successions(learned, count)} for count in SUCCESSIONS]
-    held_out = [
-        tuple(note for note in pieces.notes(tokens) if note[0] - pieces.notes(tokens)[0][0] <= SECONDS)
-        for _, tokens in valid
-    ]
+    held_out = [pieces.notes(tokens) for _, tokens in valid]
     return Composition(
         seed,
         composer.draw.temperature,
         tuple(costs.reshape(-1, TOKENS).mean(0).tolist()),
         _unigram(train, [tokens for _, tokens in valid]),
-        _manner(composed, known),
-        _manner(held_out, known),
+        *(_manner([*map(_begun, some)], known) for some in (composed, held_out, learned)),
     )
+
+
+def _begun(piece: Sequence[Note]) -> Sequence[Note]:
+    """So much of it as of the others."""
+    return [note for note in piece if note[0] - piece[0][0] <= SECONDS]
 
 
 def _known(composer: Model, labels: dict[str, str]) -> dict[str, str]:
