@@ -333,8 +333,8 @@ class _Listening:
 
     def _long_curves(self) -> NDArray[np.float32] | None:
         """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that
-        follows none, or draws all of its own; of one whose sketch draws some, the others."""
-        if not self._model.told:
+        follows none, or makes up all of its own; of one whose sketch draws some, the others."""
+        if not self._model.told or self._model.composer is not None:
             return None
         wanted = math.ceil(self._settings.long_seconds * self._model.sample_rate / self._store.hop)
         parts: list[NDArray[np.float32]] = []
