@@ -43,6 +43,8 @@ _FINE = 2.0**20
 """Powers and logarithms may differ in their last bit between machines; rounded to this they are the same everywhere."""
 _WAIT_SECONDS = np.concatenate([[0.0], np.rint(np.geomspace(0.01, 8.0, WAITS - 1) * _FINE) / _FINE])
 _LENGTH_SECONDS = np.rint(np.geomspace(0.03, 16.0, LENGTHS) * _FINE) / _FINE
+_STEPS = np.log(_WAIT_SECONDS[2] / _WAIT_SECONDS[1]) / np.log(_LENGTH_SECONDS[1] / _LENGTH_SECONDS[0])
+"""Of a length, that are one of a wait."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,6 @@ def _moved(steps: NDArray[np.int64], keys: int) -> NDArray[np.int64]:
     higher = steps + keys
     within: NDArray[np.int64] = higher - 12 * (higher >= KEYS) + 12 * (higher < 0)
     return within
-
-
-_STEPS = np.log(_WAIT_SECONDS[2] / _WAIT_SECONDS[1]) / np.log(_LENGTH_SECONDS[1] / _LENGTH_SECONDS[0])
-"""Of a length, that are one of a wait."""
 
 
 def note_of(values: NDArray[np.floating], now: float) -> Note:

@@ -274,6 +274,8 @@ def test_the_rate_rises_holds_and_falls_to_nothing() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:])) and rates[-1] == 0.0
     flat = TrainSettings(steps=1, learning_rate=2.0, warmup=0.0, decay=0.0)
     assert {step.learning_rate(flat, progress) for progress in (0.0, 0.5, 1.0)} == {2.0}
+    usual = TrainSettings(minutes=40.0, warmup=0.0, decay=0.0)
+    assert step.learning_rate(usual, 0.5) == pytest.approx(1e-3)
 
 
 def test_it_stops_by_minutes(tones: Path, store: Store, tmp_path: Path) -> None:

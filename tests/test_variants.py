@@ -117,6 +117,9 @@ def test_minutes_are_trained_one_after_another_variants_innermost(variants: Any,
     ]
     assert trials[0].settings[-3:] == ("train.minutes=10", "train.seed=7", "network.predictors=[]")
     assert [trial.name for trial in study_of(variants, tmp_path, STUDY).trials()] == ["none-7", "one-7"]
+    slower = TIMES.replace("[variants]", '[lengths]\n10 = ["train.learning_rate=1e-4"]\n\n[variants]')
+    trials = list(study_of(variants, tmp_path, slower).trials())
+    assert [("train.learning_rate=1e-4" in trial.settings) for trial in trials] == [True] * 4 + [False] * 4
 
 
 def test_results_of_other_trials_stay_until_their_settings_change(variants: Any, tmp_path: Path) -> None:
