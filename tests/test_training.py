@@ -805,6 +805,23 @@ def test_noise_may_be_as_strong_on_every_walk() -> None:
         TrainSettings(steps=1, input_noise=2.0, least_noise=3.0)
 
 
+def test_noise_may_fall_to_its_end() -> None:
+    clean, noisy = readers([500] * 4, crop=50), readers([500] * 4, crop=50, input_noise=8.0, end_noise=0.0)
+    spreads = []
+    for done in (0.0, 0.5, 1.0):
+        of_all = []
+        for _ in range(40):
+            plain, disturbed = clean.next(done), noisy.next(done)
+            assert np.array_equal(plain.targets, disturbed.targets)
+            of_all.append((disturbed.inputs - plain.inputs)[plain.real.all(1)].ravel())
+        spreads.append(np.concatenate(of_all).std())
+    assert spreads[0] > 3.0 and 0.4 < spreads[1] / spreads[0] < 0.6 and spreads[2] == 0.0
+    with pytest.raises(ValueError, match="least_noise must not be above end_noise, got 3 and 2"):
+        TrainSettings(steps=1, input_noise=4.0, least_noise=3.0, end_noise=2.0)
+    with pytest.raises(ValueError, match="end_noise: what tell_noise tells of"):
+        TrainSettings(steps=1, input_noise=4.0, end_noise=2.0, tell_noise=True)
+
+
 def test_a_deaf_network_hears_nothing_and_learns_all_the_same(
     tones: Path, store: Store, tmp_path: Path
 ) -> None:

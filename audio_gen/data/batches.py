@@ -4,8 +4,8 @@ Each stream takes a clip at random, starts at a random place, and reads up to `w
 network state it ends one crop with is the left context of the next. Every token of every clip is read equally
 often: short clips are read whole, long ones through a window that may hang over both ends.
 
-What a stream reads is a pure function of (seed, stream, how many clips it has taken), so a stopped training goes
-on with the very same batches.
+What a stream reads is a pure function of (seed, stream, how many clips it has taken), and the noise on it of how much
+of the training is over, so a stopped training goes on with the very same batches.
 """
 
 from collections.abc import Sequence
@@ -69,12 +69,13 @@ class Readers:
         self._labels = self._labels.reshape(len(self._clips), len(store.labels))
         self.readers = [Reader() for _ in range(settings.batch_size)]
 
-    def next(self) -> Batch:
-        """The next crop of every stream."""
+    def next(self, done: float = 0.0) -> Batch:
+        """The next crop of every stream, when this share of the training is over."""
         streams, crop = len(self.readers), self._settings.crop
         silence = self._store.codec.silence
         heard = np.full((streams, crop + 1), silence, np.int64)
-        inputs = heard[:, :-1] if not self._settings.input_noise else np.empty((streams, crop), np.int64)
+        most = self._settings.noise_after(done)
+        inputs = np.empty((streams, crop), np.int64) if most else heard[:, :-1]
         real = np.zeros((streams, crop), np.bool_)
         fresh = np.zeros(streams, np.bool_)
         told = self._settings.tell_noise
@@ -101,8 +102,8 @@ class Readers:
                 self._fill(curves[row], clip, start)
                 if self._settings.gain_range:
                     curves[row] = soften(curves[row], self._softer(row, reader))
-            if self._settings.input_noise:
-                self._disturb(heard[row, :-1], inputs[row], row, reader)
+            if most:
+                self._disturb(heard[row, :-1], inputs[row], most, row, reader)
             reader.position += crop
         return Batch(inputs, heard[:, 1:], real, fresh, labels, curves)
 
@@ -162,13 +163,15 @@ class Readers:
         """Of this walk, in steps of its strongest noise: from none to DOUBTS, each as often."""
         return int(self._coins(row, reader)[3] * (DOUBTS + 1))
 
-    def _disturb(self, clean: NDArray[np.int64], noisy: NDArray[np.int64], row: int, reader: Reader) -> None:
+    def _disturb(
+        self, clean: NDArray[np.int64], noisy: NDArray[np.int64], most: float, row: int, reader: Reader
+    ) -> None:
         """`noisy` becomes `clean` with the noise of this crop. After LPCNet (Valin and Skoglund 2019,
         arXiv:1810.11846), which disturbs the past signal by a random strength per clip."""
         key = np.array([self._settings.seed, row], np.uint64)
         counter = np.array([0, reader.taken, 1, reader.position], np.uint64)  # none of `_coins`
         generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        least, most = self._settings.least_noise, self._settings.input_noise
+        least = self._settings.least_noise
         share = float(self._coins(row, reader)[3])
         if self._settings.tell_noise:
             share = self._doubt(row, reader) / DOUBTS

@@ -192,10 +192,7 @@ class _Listening:
         train, real = self._train[:TAUGHT], self._real[:HEARD]
         tell = self._teller("listening to recordings", len(train) + len(real) + len(self.made))
         heard = [
-            recognition.Heard(
-                np.array([self.ear.statistics(tell(read())) for read in reads]),
-                [each.labels for each in some],
-            )
+            recognition.Heard.of(self.ear, (tell(read()) for read in reads), [each.labels for each in some])
             for some, reads in (
                 (train, self._readers(train)),
                 (real, self._readers(real)),

@@ -7,7 +7,7 @@ label vary among themselves is measured in the principal components of the same 
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from audio_gen.controls import natural_key
 from audio_gen.evaluation.blocks import Bar, Bars, Matrix, Section, Table, percent
-from audio_gen.evaluation.spectra import Floats
+from audio_gen.evaluation.loudness import Labels, Loudness, loudest
+from audio_gen.evaluation.spectra import Ear, Floats, Waveform
 
 COMPONENTS = 24
 LIKELY = 1.96  # standard deviations: the interval holds the true rate 19 times in 20
 PENALTY = 10.0  # of the support vector machine
-LOUD_FRAMES = 0  # the first cepstrum, in the first column of the statistics, is the level
-
-Labels = Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class LabelRecognition:
     """By value: mean distance between generated clips, 1 where it is that between training clips."""
     spread_real: tuple[float, ...]
     """The same of held-out clips. NaN where there are fewer than two clips."""
-    loudness_order: tuple[float, float] | None
-    """Where all values are numbers: rank correlation of value and loudness, generated and real."""
+    loudness: Loudness | None
+    """By its values, where they are numbers and recordings have them in order."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +91,8 @@ class Recognition:
                 f"{each.label}: {each.generated} are what was asked for. Of held-out recordings it recognises "
                 f"{each.real}; guessing would reach {percent(each.chance)}."
             )
-            if each.loudness_order is not None:
-                ours, real = each.loudness_order
-                sentences.append(
-                    f"Loudness follows {each.label} with a rank correlation of {ours:.2f}; of {real:.2f} in "
-                    "held-out recordings."
-                )
+            if each.loudness is not None:
+                sentences.append(each.loudness.sentence)
         if not math.isnan(self.spread):
             held = "" if math.isnan(self.spread_real) else f"; held-out ones by {self.spread_real:.2f}"
             sentences.append(
@@ -109,6 +103,8 @@ class Recognition:
         for each in self.labels:
             blocks.append(_bars(each))
             blocks.append(_by_value(each))
+            if each.loudness is not None:
+                blocks.append(each.loudness.table())
             blocks.append(
                 _matrix(f"{each.label} asked for (rows) and heard (columns), generated, %", each, each.heard)
             )
@@ -161,7 +157,18 @@ class Heard:
 
     statistics: Floats
     """(clips, features)"""
+    loudness: Floats
+    """`loudest` of each, (clips,)"""
     labels: Labels
+
+    @classmethod
+    def of(cls, ear: Ear, waveforms: Iterable[Waveform], labels: Labels) -> Self:
+        """As `ear` hears them."""
+        statistics, loudness = [], []
+        for waveform in waveforms:
+            statistics.append(ear.statistics(waveform))
+            loudness.append(loudest(waveform, ear.sample_rate))
+        return cls(np.array(statistics), np.array(loudness), labels)
 
 
 def recognise(train: Heard, real: Heard, generated: Heard, vocabulary: Sequence[str]) -> Recognition | None:
@@ -213,7 +220,11 @@ def _judge(
         heard_real=tuple(map(tuple, real.tolist())),
         spread=tuple((spreads[2] / spreads[0]).tolist()),
         spread_real=tuple((spreads[1] / spreads[0]).tolist()),
-        loudness_order=_loudness_order(label, values, sets),
+        loudness=Loudness.of(
+            label,
+            (sets[2].labels, sets[2].loudness),
+            ([*sets[0].labels, *sets[1].labels], np.concatenate([sets[0].loudness, sets[1].loudness])),
+        ),
     )
 
 
@@ -240,30 +251,6 @@ def mean_distance(points: Floats) -> float:
     apart = np.sqrt(np.maximum(squares[:, None] + squares - 2.0 * points @ points.T, 0.0))
     np.fill_diagonal(apart, 0.0)
     return float(apart.sum() / (len(points) * (len(points) - 1)))
-
-
-def _loudness_order(
-    label: str, values: Sequence[str], sets: tuple[Heard, Heard, Heard]
-) -> tuple[float, float] | None:
-    """Rank correlations of generated and real clips; None where there is no order, or no loudness in it."""
-    if not all(value.isdecimal() for value in values):
-        return None
-    found = []
-    for each in (sets[2], sets[1]):
-        known = [place for place, labels in enumerate(each.labels) if label in labels]
-        numbers = np.array([float(each.labels[place][label]) for place in known])
-        found.append(rank_correlation(numbers, each.statistics[known][:, LOUD_FRAMES]))
-    return None if any(map(math.isnan, found)) else (found[0], found[1])
-
-
-def rank_correlation(one: Floats, other: Floats) -> float:
-    """Spearman's, ties sharing their mean rank; NaN where one of them is constant."""
-    from scipy.stats import rankdata
-
-    first, second = rankdata(one), rankdata(other)
-    if len(first) < 2 or np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
-        return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _bars(each: LabelRecognition) -> Bars:

@@ -49,6 +49,9 @@ class TrainSettings(Settings):
     slips."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """The smallest. As large as `input_noise` where the past shall never be trusted, but what is told."""
+    end_noise: float | None = Field(None, ge=0.0, le=32.0)
+    """What `input_noise` comes to at the end of the training, on a straight line; left out, it stays. Much noise
+    teaches to follow what is told, and less of it, afterwards, to make use of the past as well."""
     tell_noise: bool = False
     """The network is told how strong the noise is, and a player says how much of what it hears it shall believe:
     `audio_gen.sampler.Draw.doubt`."""
@@ -77,7 +80,24 @@ class TrainSettings(Settings):
             raise ValueError(
                 "tell_noise: there is no noise to tell of; input_noise must be above least_noise"
             )
+        if self.end_noise is not None:
+            _check_noise(self.least_noise, self.end_noise, "end_noise")
+            if self.tell_noise:
+                raise ValueError(
+                    "end_noise: what tell_noise tells of is shares of input_noise, which must stay"
+                )
         return self
+
+    def noise_after(self, done: float) -> float:
+        """The largest standard deviation of the noise, in tokens, when this share of the training is over.
+
+        >>> settings = TrainSettings(steps=100, input_noise=6.0, end_noise=2.0)
+        >>> [settings.noise_after(done) for done in (0.0, 0.5, 1.0)]
+        [6.0, 4.0, 2.0]
+        """
+        if self.end_noise is None:
+            return self.input_noise
+        return self.input_noise + done * (self.end_noise - self.input_noise)
 
 
 def usual_rate(minutes: float | None) -> float:
@@ -171,6 +191,6 @@ class ComposerSettings(Settings):
         return self
 
 
-def _check_noise(least: float, most: float) -> None:
+def _check_noise(least: float, most: float, name: str = "input_noise") -> None:
     if least > most:
-        raise ValueError(f"least_noise must not be above input_noise, got {least:g} and {most:g}")
+        raise ValueError(f"least_noise must not be above {name}, got {least:g} and {most:g}")

@@ -187,7 +187,8 @@ class Training:
         began, progress, skipped = time.perf_counter(), self.progress, self.progress.skipped
         with uninterrupted():  # what Ctrl-C saves is the state between two steps
             rate = learning_rate(self.settings, self._share) * 0.5**progress.setbacks
-            bits = take_step(self.state, self.state.readers.next(), self.settings, rate, self.autocast)
+            batch = self.state.readers.next(self._share)
+            bits = take_step(self.state, batch, self.settings, rate, self.autocast)
             progress.step += 1
             progress.seconds += time.perf_counter() - began
             progress.in_a_row = progress.in_a_row + 1 if progress.skipped > skipped else 0
