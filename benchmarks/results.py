@@ -18,6 +18,7 @@ from typing import Any
 from audio_gen.checkpoint import SUFFIX, load_checkpoint
 from audio_gen.errors import AudioGenError, DataError, OutputError
 from audio_gen.sampler.library import PRETRAINED
+from audio_gen.sampler.precision import choose
 
 ROOT = Path(__file__).parents[1]
 SAVED = Path(__file__).parent / "results"
@@ -25,7 +26,7 @@ ZOO = ROOT / "zoo" / "audio_gen_zoo"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 KEPT = (
     "name", "data", "licence", "parameters", "baselines", "steps", "minutes", "samples", "bits_per_sample",
-    "bits_of_sketch", "hardware", "threads", "date", "version", "store",
+    "bits_of_sketch", "speed", "precision", "hardware", "threads", "date", "version", "store",
 )  # fmt: skip
 BASELINES = ("uniform", "unigram", "best table", "linear prediction")
 ABSENT = "–"
@@ -42,7 +43,10 @@ def read_card(path: Path) -> dict[str, Any]:
             raise DataError(f"{path}: cannot be read as a card ({error}); save it again") from None
     else:
         checkpoint = load_checkpoint(path / f"model{SUFFIX}" if path.is_dir() else path)
-        card = dict(checkpoint.card) | {"parameters": checkpoint.parameters}
+        card = dict(checkpoint.card) | {
+            "parameters": checkpoint.parameters,
+            "precision": choose(checkpoint, "auto"),
+        }
     if not isinstance(card, dict) or not isinstance(card.get("name"), str):
         raise DataError(f"{path}: its card has no name; train it with a recipe that has one")
     return card
@@ -75,8 +79,8 @@ def table(cards: Sequence[Card]) -> str:
     scores = [_baselines(card) for card in cards]
     columns = [*BASELINES, *sorted({name for each in scores for name in each} - set(BASELINES))]
     heads = ["model", "data", "held out", "minutes", "trained on", "parameters", "**bits per sample**"]
-    rules = ["---"] * 3 + ["---:", "---"] + ["---:"] * (2 + len(columns)) + ["---"]
-    lines = [_row([*heads, *columns, "date"]), _row(rules)]
+    rules = ["---"] * 3 + ["---:", "---"] + ["---:"] * (3 + len(columns)) + ["---"]
+    lines = [_row([*heads, *columns, "× real time", "date"]), _row(rules)]
     order = sorted(range(len(cards)), key=lambda place: (cards[place]["name"], str(cards[place].get("date"))))
     for card, baselines in ((cards[place], scores[place]) for place in order):
         bits = _number(card.get("bits_per_sample"), ".2f")
@@ -91,10 +95,18 @@ def table(cards: Sequence[Card]) -> str:
             _number(card.get("parameters"), ",d"),
             bits if bits == ABSENT else f"**{bits}**",
             *(baselines.get(name, ABSENT) for name in columns),
+            _speed(card),
             str(card.get("date") or ABSENT),
         ]
         lines.append(_row(cells))
     return "\n".join(lines)
+
+
+def _speed(card: Card) -> str:
+    """Times real time in the precision that the model plays in unless told otherwise."""
+    precision = card.get("precision")
+    figure = _number(dict(card.get("speed") or {}).get(precision), ".1f")
+    return figure if figure == ABSENT else f"{figure} ({precision})"
 
 
 def held_out(card: Card) -> str:
@@ -146,19 +158,19 @@ def with_table(text: str, new: str, where: str = "README.md", markers: tuple[str
 
 
 def update_table(
-    readme: Path, new: str, remedy: str, *, check: bool = False, markers: tuple[str, str] = (BEGIN, END)
+    page: Path, new: str, remedy: str, *, check: bool = False, markers: tuple[str, str] = (BEGIN, END)
 ) -> int:
     """Put a table between its markers; with `check`, only say whether it is there. Gives an exit code."""
     try:
-        old = readme.read_text(encoding="utf-8")
-        changed = with_table(old, new, str(readme), markers)
+        old = page.read_text(encoding="utf-8")
+        changed = with_table(old, new, str(page), markers)
         if not check:
-            readme.write_text(changed, encoding="utf-8")
+            page.write_text(changed, encoding="utf-8")
         elif changed != old:
-            print(f"{readme}: out of date; run {remedy}", file=sys.stderr)
+            print(f"{page}: out of date; run {remedy}", file=sys.stderr)
             return 1
     except OSError as error:
-        raise OutputError(f"{readme}: {error.strerror}; give the file with --readme") from None
+        raise OutputError(f"{page}: {error.strerror}; give a file that can be written") from None
     return 0
 
 

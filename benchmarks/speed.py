@@ -1,4 +1,4 @@
-"""The README's table of speed, from what benchmarks.engine has saved.
+"""The table of speed in SPEED.md, from what benchmarks.engine has saved.
 
     python -m benchmarks.engine --save benchmarks/speed.json
     python -m benchmarks.speed                     # writes the table
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from audio_gen.errors import AudioGenError, DataError
-from benchmarks.results import ROOT, update_table
+from benchmarks.results import update_table
 
 SAVED = Path(__file__).with_name("speed.json")
+PAGE = Path(__file__).with_name("SPEED.md")
 MARKERS = ("<!-- speed:begin -->", "<!-- speed:end -->")
 RATE = 16_000
 """Hertz, for times real time."""
@@ -117,14 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; gives its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="The table of speed.")
     parser.add_argument("saved", nargs="?", type=Path, default=SAVED, help="what benchmarks.engine has saved")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the file with the markers")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the file with the markers")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is not current")
     given = parser.parse_args(arguments)
     try:
         new = text(read_saved(given.saved))
-        return update_table(
-            given.readme, new, "python -m benchmarks.speed", check=given.check, markers=MARKERS
-        )
+        return update_table(given.page, new, "python -m benchmarks.speed", check=given.check, markers=MARKERS)
     except AudioGenError as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from command_line import RATE, call, write_model
 
+from audio_gen.checkpoint import load_checkpoint
 from audio_gen.engine import limits
 from audio_gen.sampler import speed
 from audio_gen.shape import NetworkShape
@@ -30,6 +31,21 @@ def test_bench_measures_every_way(tmp_path: Path) -> None:
     table = call("bench", toy)
     assert table.code == 0 and table.text.startswith(limits.hardware())
     assert sum(line.startswith("toy") for line in table.text.splitlines()) == len(told["speeds"])
+
+
+def test_bench_keeps_the_speed_in_the_card_and_the_model_as_it_is(tmp_path: Path) -> None:
+    toy = write_model(tmp_path / "toy.safetensors")
+    before = load_checkpoint(toy)
+    done = call("bench", toy, "--save")
+    assert done.code == 0, done.errors
+    after = load_checkpoint(toy)
+    assert after.hash == before.hash and after.card["speed"]["fp32"] > 0 and after.card["speed"]["date"]
+    assert after.card == before.card | {"speed": after.card["speed"]}
+    told = call("info", toy).text
+    assert f"fp32 {after.card['speed']['fp32']}, bf16 " in told and "times real time, one clip" in told
+    for mistake in (["--save"], ["drums", "--save"]):
+        done = call("bench", *mistake)
+        assert done.code == 2 and "--save" in done.errors and done.errors.count("\n") == 1
 
 
 def test_limits_grow_with_streams_and_narrower_weights() -> None:

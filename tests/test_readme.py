@@ -1,4 +1,4 @@
-"""Every command and every Python example of the README runs as it stands there."""
+"""Every command and Python example of the README and of docs/ runs as it stands there; links lead somewhere."""
 
 import os
 import re
@@ -13,6 +13,11 @@ import soundfile
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+]
 QUICK = [
     "--set", "train.minutes=1", "--set", "train.steps=2", "--set", "sketch.steps=2",
     "--set", "train.preview_seconds=0.0", "--set", "generate.0.seconds=0.05", "--set", "generate.0.clips=1",
@@ -22,13 +27,14 @@ QUICK = [
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    texts = [page.read_text(encoding="utf-8") for page in PAGES]
+    return [block for text in texts for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
 
 
 def commands() -> list[str]:
     lines = [line.partition(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
     parts = [part.strip() for line in lines for part in line.split("&&")]
-    return [part for part in parts if part.startswith("audio-gen ")]
+    return list(dict.fromkeys(part for part in parts if part.startswith("audio-gen ")))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,20 @@ def test_command(command: str, desk: Path):
 def test_python_example(example: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "path", [str(ROOT / "zoo"), *sys.path])
     exec(compile(example, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        if anchor:
+            heads = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}, (
+                target
+            )
 
 
 def test_ci_runs_the_two_commands_the_readme_gives():

@@ -25,6 +25,8 @@ CARD: dict[str, Any] = {
     },
     "bits_per_sample": 2.3456,
     "minutes": 59.8,
+    "speed": {"fp32": 4.12, "int8": 12.52, "hardware": "Some processor, 1 core", "date": "2026-01-03"},
+    "precision": "int8",
     "scored": "all held-out audio",
     "hardware": "Some processor, 2 cores",
     "date": "2026-01-02",
@@ -65,6 +67,7 @@ def test_a_row_says_what_the_card_says(results: Any) -> None:
         "unigram": "5.20",
         "best table": "4.25 (order-2)",
         "linear prediction": "3.50",
+        "× real time": "12.5 (int8)",
         "date": "2026-01-02",
     }
 

@@ -1,4 +1,4 @@
-"""Laws of the speed table and of what measures it: the README says what was saved; the steps compute the network."""
+"""Laws of the speed table and of what measures it: the page says what was saved; the steps compute the network."""
 
 import importlib
 from pathlib import Path
@@ -51,7 +51,7 @@ SAVED: dict[str, Any] = {
 }
 
 
-def test_the_readme_is_what_was_saved(benchmark: Any) -> None:
+def test_the_page_is_what_was_saved(benchmark: Any) -> None:
     assert benchmark("speed").main(["--check"]) == 0
 
 
@@ -66,14 +66,14 @@ def test_rows_say_what_was_measured_and_gaps_are_shown(benchmark: Any) -> None:
 
 
 def test_only_what_lies_between_the_markers_changes(benchmark: Any, tmp_path: Path) -> None:
-    speed, readme = benchmark("speed"), tmp_path / "README.md"
+    speed, page = benchmark("speed"), tmp_path / "SPEED.md"
     begin, end = speed.MARKERS
-    readme.write_text(f"# Title\n\n{begin}\nold\n{end}\n\nThe end.\n", encoding="utf-8")
-    assert speed.main(["--readme", str(readme), "--check"]) == 1
-    assert speed.main(["--readme", str(readme)]) == 0
-    once = readme.read_text(encoding="utf-8")
+    page.write_text(f"# Title\n\n{begin}\nold\n{end}\n\nThe end.\n", encoding="utf-8")
+    assert speed.main(["--page", str(page), "--check"]) == 1
+    assert speed.main(["--page", str(page)]) == 0
+    once = page.read_text(encoding="utf-8")
     assert once.startswith("# Title\n\n") and once.endswith("\n\nThe end.\n") and "old" not in once
-    assert speed.main(["--readme", str(readme), "--check"]) == 0
+    assert speed.main(["--page", str(page), "--check"]) == 0
 
 
 def test_what_was_not_saved_is_one_line(

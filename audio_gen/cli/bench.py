@@ -1,15 +1,20 @@
 """The verb bench."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from audio_gen.cli.models import AsJson
 from audio_gen.cli.options import Quiet
 from audio_gen.cli.progress import Live, product
+from audio_gen.errors import SettingError
+
+if TYPE_CHECKING:
+    from audio_gen.sampler.speed import Speed
 
 SECONDS = 4.0
 """For everything together."""
@@ -24,6 +29,9 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Also keep in MODEL's card how fast one core plays one clip.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,9 +41,13 @@ def bench(
     """
     from audio_gen.checkpoint import load_checkpoint
     from audio_gen.engine import limits
-    from audio_gen.sampler.library import bundled, find
+    from audio_gen.sampler.library import bundled, bundled_files, find
     from audio_gen.sampler.speed import Speed, speeds
 
+    if save and model is None:
+        raise SettingError("--save needs a MODEL, in whose card the speed is kept")
+    if save and find(model or "") in bundled_files().values():
+        raise SettingError(f"{model}: comes with audio-gen; --save is for models of your own")
     found: list[Speed] = []
     names = [model] if model else bundled()
     with Live(quiet) as live:
@@ -44,6 +56,8 @@ def bench(
             for speed in speeds(Path(name).name, checkpoint, SECONDS / len(names)):
                 found.append(speed)
                 live.show(number / len(names), f"measuring {name}")
+    if save:
+        _keep(find(model or ""), found)
     if as_json:
         speeds_found = [asdict(speed) for speed in found]
         product(json.dumps({"hardware": limits.hardware(), "speeds": speeds_found}, indent=1))
@@ -62,3 +76,17 @@ def bench(
     product(
         "\nlimit: reading the weights once per sample of all clips, or multiplying, as fast as measured here"
     )
+
+
+def _keep(path: Path, found: "list[Speed]") -> None:
+    """Put into the card at `path` how fast one core played one clip, its sketch and composer not counted."""
+    from audio_gen.checkpoint import load_checkpoint, save_checkpoint
+    from audio_gen.engine import limits
+
+    checkpoint = load_checkpoint(path)
+    alone = [each for each in found if each.streams == each.threads == 1]
+    speed = {each.precision: round(each.real_time, 1) for each in alone} | {
+        "hardware": f"{limits.hardware().rpartition(', ')[0]}, 1 core, {alone[0].instruction_set}",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    save_checkpoint(path, replace(checkpoint, card={**checkpoint.card, "speed": speed}))
