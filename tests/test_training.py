@@ -31,7 +31,7 @@ from audio_gen.recipe import build_recipe
 from audio_gen.settings import Recipe, TrainSettings
 from audio_gen.shape import NetworkShape
 from audio_gen.training import loop, publish, step
-from audio_gen.training.loop import Training
+from audio_gen.training.loop import CLOCKS, Training
 from audio_gen.training.validation import choose_clips, validate
 
 CURVES = {"labels": {}, "curves": ["loudness"], "hop": 64}
@@ -771,6 +771,15 @@ def test_metrics_that_cannot_be_written_are_one_line(
         monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(OutputError, match="Read-only file system"):
         training.train([], lambda report: None)
+
+
+def test_minutes_may_be_of_processor_time(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CLOCKS, "processor", itertools.count(0, 15).__next__)
+    recipe = toy_recipe(tones, steps=9, minutes=1.0, clock="processor")  # of which each step takes a quarter
+    training, _ = learn(recipe, store, tmp_path)
+    assert (training.progress.step, training.progress.seconds) == (4, 60.0)
 
 
 def test_tensorboard_gets_the_metrics(tones: Path, store: Store, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ class TrainSettings(Settings):
 
     steps: int | None = Field(None, ge=1)
     minutes: float | None = Field(None, gt=0.0)
+    clock: Literal["wall", "processor"] = "wall"
+    """What minutes are of: of the day; or of processor time, all threads together, with which trainings by one thread
+    each stay comparable where the machine does other work besides."""
     batch_size: int = Field(8, ge=1)
     """Streams read side by side."""
     crop: int = Field(4096, ge=1)

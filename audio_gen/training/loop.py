@@ -40,6 +40,7 @@ from audio_gen.training.state import Progress, TrainingState
 from audio_gen.training.step import deafen, learning_rate, take_step
 from audio_gen.training.validation import choose_clips, validate
 
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 PATIENCE = 20
 """Steps in a row that may be skipped before the training goes back to its last checkpoint."""
 SETBACKS = 4
@@ -184,13 +185,14 @@ class Training:
 
     def _step(self, watch: Watcher) -> None:
         """One step, taken or not; a setback if too many were not."""
-        began, progress, skipped = time.perf_counter(), self.progress, self.progress.skipped
+        clock = CLOCKS[self.settings.clock]
+        began, progress, skipped = clock(), self.progress, self.progress.skipped
         with uninterrupted():  # what Ctrl-C saves is the state between two steps
             rate = learning_rate(self.settings, self._share) * 0.5**progress.setbacks
             batch = self.state.readers.next(self._share)
             bits = take_step(self.state, batch, self.settings, rate, self.autocast)
             progress.step += 1
-            progress.seconds += time.perf_counter() - began
+            progress.seconds += clock() - began
             progress.in_a_row = progress.in_a_row + 1 if progress.skipped > skipped else 0
         if not progress.in_a_row:
             watch(self._report())
@@ -280,7 +282,7 @@ class Training:
 def _signature(recipe: Recipe, store: Store) -> str:
     """Digest of what a training state must agree with: data, network and how it learns (not for how long)."""
     train = recipe.train.model_dump(
-        exclude={"steps", "minutes", "valid_seconds", "preview_seconds", "validate_every"}
+        exclude={"steps", "minutes", "clock", "valid_seconds", "preview_seconds", "validate_every"}
     )
     facts: Any = [store.hash, recipe.network.model_dump(), recipe.codec.model_dump(), train]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
