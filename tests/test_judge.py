@@ -123,6 +123,14 @@ def test_loudness_is_held_against_what_is_asked_for_within_the_same_other_labels
     assert "rises with velocity with a rank correlation of 1.00, the mean of 2 groups" in str(
         rising.section()
     )
+    tails = [0.001 * wave for wave in clips(3.0, coins)[0]]  # of the same hits, later
+    waves, labels = clips(3.0, coins)
+    starts = [0] * len(waves) + [4000] * len(tails)
+    cut_up = Heard.of(EAR, [*waves, *tails], labels * 2, starts)
+    again = recognise(cut_up, real, real, ["velocity"])
+    assert again is not None and again.labels[0].loudness is not None
+    whole, parted = velocity.loudness.groups[0], again.labels[0].loudness.groups[0]
+    assert np.allclose(whole.levels_real, parted.levels_real, atol=1.0)
     wrong = recognise(real, real, falling, ["velocity"])
     assert wrong is not None and wrong.labels[0].loudness is not None
     assert wrong.labels[0].loudness.order == pytest.approx(-1.0)

@@ -192,11 +192,13 @@ class _Listening:
         train, real = self._train[:TAUGHT], self._real[:HEARD]
         tell = self._teller("listening to recordings", len(train) + len(real) + len(self.made))
         heard = [
-            recognition.Heard.of(self.ear, (tell(read()) for read in reads), [each.labels for each in some])
-            for some, reads in (
-                (train, self._readers(train)),
-                (real, self._readers(real)),
-                ([each.excerpt for each in self.made], [_given(each.waveform) for each in self.made]),
+            recognition.Heard.of(
+                self.ear, (tell(read()) for read in reads), [each.labels for each in some], starts
+            )
+            for some, reads, starts in (
+                (train, self._readers(train), [each.start for each in train]),
+                (real, self._readers(real), [each.start for each in real]),
+                ([each.excerpt for each in self.made], [_given(each.waveform) for each in self.made], None),
             )
         ]
         return recognition.recognise(heard[0], heard[1], heard[2], list(self._model.labels))

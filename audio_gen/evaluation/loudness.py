@@ -1,7 +1,8 @@
 """Whether what was asked for as louder is louder: loudness by a label whose values are numbers, such as velocity.
 
 Clips are compared with those of the same other labels alone, since a soft kick may be louder than a hard hi-hat, and
-their mean by value, since no two hits are alike.
+their mean by value, since no two hits are alike. What follows the beginning of a recording does not count: it is how a
+hit fades.
 """
 
 import math
@@ -69,8 +70,8 @@ class Loudness:
 
     @classmethod
     def of(cls, label: str, generated: tuple[Labels, Floats], real: tuple[Labels, Floats]) -> Self | None:
-        """`generated` and `real`: labels of clips, and their `loudest` (clips,). None if the values of the label are no
-        numbers, are too few, or say nothing about the loudness of recordings."""
+        """`generated` and `real`: labels of clips, and their `loudest` (clips,), NaN where it does not count. None if
+        the values of the label are no numbers, are too few, or say nothing about the loudness of recordings."""
         known = {labels[label] for labels in real[0] if label in labels}
         if len(known) < 3 or not all(value.isdecimal() for value in known):
             return None
@@ -124,7 +125,7 @@ def _by_group(label: str, values: Sequence[str], clips: Labels, levels: Floats) 
     """Mean level by value, of each set of other labels."""
     groups: dict[str, dict[str, list[float]]] = {}
     for labels, level in zip(clips, levels, strict=True):
-        if label in labels:
+        if label in labels and not math.isnan(level):
             name = ", ".join(value for key, value in sorted(labels.items()) if key != label) or "all"
             groups.setdefault(name, {}).setdefault(labels[label], []).append(float(level))
     return {

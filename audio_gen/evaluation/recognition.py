@@ -158,17 +158,20 @@ class Heard:
     statistics: Floats
     """(clips, features)"""
     loudness: Floats
-    """`loudest` of each, (clips,)"""
+    """`loudest` of each, (clips,); NaN of what follows the beginning of a recording."""
     labels: Labels
 
     @classmethod
-    def of(cls, ear: Ear, waveforms: Iterable[Waveform], labels: Labels) -> Self:
-        """As `ear` hears them."""
+    def of(
+        cls, ear: Ear, waveforms: Iterable[Waveform], labels: Labels, starts: Sequence[int] | None = None
+    ) -> Self:
+        """As `ear` hears them. `starts`: samples into their recordings at which they begin, if not all at 0."""
         statistics, loudness = [], []
         for waveform in waveforms:
             statistics.append(ear.statistics(waveform))
             loudness.append(loudest(waveform, ear.sample_rate))
-        return cls(np.array(statistics), np.array(loudness), labels)
+        later = np.zeros(len(labels), np.bool_) if starts is None else np.array(starts) > 0
+        return cls(np.array(statistics), np.where(later, math.nan, loudness), labels)
 
 
 def recognise(train: Heard, real: Heard, generated: Heard, vocabulary: Sequence[str]) -> Recognition | None:
