@@ -105,7 +105,7 @@ class Report:
         )
         if made.ends:
             said += f" {percent(1.0 - made.endless / made.clips)} of them ended by themselves."
-        return said + (f" {made.silent:,} of them are silent." if made.silent else "")
+        return said + (f" Silent: {made.silent:,}." if made.silent else "")
 
     def _lines(self) -> Iterator[str]:
         if self.likelihood is not None:
