@@ -430,7 +430,8 @@ def test_ctrl_c_saves_and_resuming_changes_nothing(
 ) -> None:
     source = curved if curves else store
     controls = CURVES if curves else None
-    recipe = toy_recipe(tones, controls=controls, precision=precision, optimiser=optimiser)
+    noise = {"input_noise": 4.0, "end_noise": 1.0}
+    recipe = toy_recipe(tones, controls=controls, precision=precision, optimiser=optimiser, **noise)
     learn(recipe, source, tmp_path / "whole")
 
     def interrupt(report: loop.Report) -> None:

@@ -44,10 +44,11 @@ def bench(
     from audio_gen.sampler.library import bundled, bundled_files, find
     from audio_gen.sampler.speed import Speed, speeds
 
-    if save and model is None:
-        raise SettingError("--save needs a MODEL, in whose card the speed is kept")
-    if save and find(model or "") in bundled_files().values():
-        raise SettingError(f"{model}: comes with audio-gen; --save is for models of your own")
+    if save:
+        if model is None:
+            raise SettingError("--save needs a MODEL, in whose card the speed is kept")
+        if find(model) in bundled_files().values():
+            raise SettingError(f"{model}: comes with audio-gen; --save is for models of your own")
     found: list[Speed] = []
     names = [model] if model else bundled()
     with Live(quiet) as live:
@@ -57,7 +58,7 @@ def bench(
                 found.append(speed)
                 live.show(number / len(names), f"measuring {name}")
     if save:
-        _keep(find(model or ""), found)
+        _keep(find(names[0]), found)
     if as_json:
         speeds_found = [asdict(speed) for speed in found]
         product(json.dumps({"hardware": limits.hardware(), "speeds": speeds_found}, indent=1))

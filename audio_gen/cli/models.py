@@ -108,7 +108,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
             bits = ", ".join(f"{name} {cost:.4f}" for name, cost in checkpoint.bits.items())
             value = f"{bits} bits per sample on the {value.get('held_out')}"
         elif key == "speed":
-            value = speed_text(value)
+            value = _speed(value)
         elif key == "precision":
             value = f"{value} unless told otherwise"
         elif isinstance(value, dict):
@@ -120,10 +120,10 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         product(f"{key.replace('_', ' '):32} {value}")
 
 
-def speed_text(speed: dict[str, Any]) -> str:
+def _speed(speed: dict[str, Any]) -> str:
     """The speed of a card, as `bench --save` put it there.
 
-    >>> speed_text({"fp32": 4.1, "int8": 12.5, "hardware": "a laptop, 1 core, avx2", "date": "2026-11-28"})
+    >>> _speed({"fp32": 4.1, "int8": 12.5, "hardware": "a laptop, 1 core, avx2", "date": "2026-11-28"})
     'fp32 4.1, int8 12.5 times real time, one clip (a laptop, 1 core, avx2, 2026-11-28)'
     """
     figures = ", ".join(
