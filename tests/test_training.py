@@ -828,7 +828,7 @@ def test_noise_may_fall_to_its_end() -> None:
     assert spreads[0] > 3.0 and 0.4 < spreads[1] / spreads[0] < 0.6 and spreads[2] == 0.0
     with pytest.raises(ValueError, match="least_noise must not be above end_noise, got 3 and 2"):
         TrainSettings(steps=1, input_noise=4.0, least_noise=3.0, end_noise=2.0)
-    with pytest.raises(ValueError, match="end_noise: what tell_noise tells of"):
+    with pytest.raises(ValueError, match="end_noise: not with tell_noise"):
         TrainSettings(steps=1, input_noise=4.0, end_noise=2.0, tell_noise=True)
 
 

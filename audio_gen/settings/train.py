@@ -87,7 +87,7 @@ class TrainSettings(Settings):
             _check_noise(self.least_noise, self.end_noise, "end_noise")
             if self.tell_noise:
                 raise ValueError(
-                    "end_noise: what tell_noise tells of is shares of input_noise, which must stay"
+                    "end_noise: not with tell_noise, which tells shares of input_noise; leave one out"
                 )
         return self
 
