@@ -6,10 +6,11 @@ The same weights and the same tokens in three layouts, interleaved in one proces
     rows            (batch, time, channels), matrix multiplies over shifted views: a plain prototype
     time-major      (time, batch, channels), the same with contiguous views
 
-each in float32 and under bfloat16 autocast; `time-major` also with the compiled gate, which makes it audio_gen.network,
-and through torch.compile with --compile. A step is forward, loss, backward, gradient clipping and AdamW. The error is
-the largest difference of the logits from the float32 time-major ones. The last column is the share of the
-multiply-accumulates per second that a bfloat16 matrix product of 4,096 × 512 × 512 makes between the same steps.
+each in float32 and under bfloat16 autocast; `time-major` also through torch.compile with --compile. `fused` is what
+audio_gen trains with on a CPU: time-major, the layers of a tier, the embedding and the cross-entropy as one operation
+each. A step is forward, loss, backward, gradient clipping and AdamW. The error is the largest difference of the logits
+from the float32 time-major ones. The last column is the share of the multiply-accumulates per second that a bfloat16
+matrix product of 4,096 × 512 × 512 makes between the same steps.
 `--plain-allocator` shows what audio_gen.training.allocator brings. `-o FILE` keeps the tables as a page.
 """
 
@@ -26,12 +27,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audio_gen.engine.limits import hardware
-from audio_gen.network import Network
-from audio_gen.network import tier as tiers
+from audio_gen.network import Network, compiled
 from audio_gen.presets import preset_shape
 from audio_gen.settings import PREDICTORS
 from audio_gen.shape import NetworkShape
 from audio_gen.training.allocator import keep_memory
+from audio_gen.training.step import cross_entropy
 
 SHAPES = {
     "classic: 20 layers, 64 residual, 128 skip": NetworkShape(
@@ -46,32 +47,26 @@ PRODUCT, PRODUCTS = "matrix product", 16
 Forward = Callable[[Network, Tensor], Tensor]
 
 
-def compiled_gate(network: Network, tokens: Tensor) -> Tensor:
+def fused(network: Network, tokens: Tensor) -> Tensor:
     """audio_gen's own. Logits (batch, time, levels)."""
     logits: Tensor = network(tokens)[0]
     return logits
 
 
 def time_major(network: Network, tokens: Tensor) -> Tensor:
-    """The same, but for the gate."""
-    with plain_gate():
-        return compiled_gate(network, tokens)
-
-
-def gate(z: Tensor) -> Tensor:
-    """What PyTorch makes of it, in three passes."""
-    signal, opening = z.chunk(2, dim=-1)
-    return torch.tanh(signal) * torch.sigmoid(opening)
+    """The same in PyTorch's operations."""
+    with unfused():
+        return fused(network, tokens)
 
 
 @contextmanager
-def plain_gate() -> Iterator[None]:
-    """The network with PyTorch's gate."""
-    ours, tiers.gated = tiers.gated, gate
+def unfused() -> Iterator[None]:
+    """The network as it runs where nothing is fused."""
+    ours, compiled.usable = compiled.usable, lambda *_: False
     try:
         yield
     finally:
-        tiers.gated = ours
+        compiled.usable = ours
 
 
 def rows(network: Network, tokens: Tensor) -> Tensor:
@@ -160,7 +155,13 @@ def make_step(network: Network, forward: Forward, tokens: Tensor, half: bool) ->
         targets = tokens
         if forward is not convolutions and logits.stride(1) > logits.stride(0):
             logits, targets = logits.transpose(0, 1), tokens.transpose(0, 1)
-        F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1)).backward()
+        logits, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+        if forward is fused:
+            with torch.autocast("cpu", torch.bfloat16):
+                losses = cross_entropy(logits, targets)
+        else:
+            losses = F.cross_entropy(logits.float(), targets, reduction="none")
+        losses.mean().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -183,7 +184,7 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
     formulations: list[tuple[Forward, bool]] = [
         (forward, half) for forward in (convolutions, rows, time_major) for half in (False, True)
     ]
-    formulations.append((compiled_gate, True))
+    formulations.append((fused, True))
     steps: dict[str, Callable[[], None]] = {}
     errors: dict[str, float] = {}
     reference = _loaded(shape, weights)(tokens)[0].detach()
@@ -198,7 +199,7 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
         compiled = torch.compile(network)
         label = "time-major, bf16, torch.compile"
         errors[label] = float("nan")
-        steps[label] = make_step(network, lambda _, given: _of_plain_gate(compiled, given), tokens, True)
+        steps[label] = make_step(network, lambda _, given: _of_unfused(compiled, given), tokens, True)
     factors = torch.randn(4096, 512).bfloat16(), torch.randn(512, 512).bfloat16()
     steps[PRODUCT] = lambda: [F.linear(*factors) for _ in range(PRODUCTS)] and None
     for step in steps.values():
@@ -235,8 +236,8 @@ def _loaded(shape: NetworkShape, weights: dict[str, Tensor]) -> Network:
     return network
 
 
-def _of_plain_gate(network: Callable[[Tensor], tuple[Tensor, object]], tokens: Tensor) -> Tensor:
-    with plain_gate():
+def _of_unfused(network: Callable[[Tensor], tuple[Tensor, object]], tokens: Tensor) -> Tensor:
+    with unfused():
         return network(tokens)[0]
 
 

@@ -31,15 +31,15 @@ SHAPES = [
 def test_all_formulations_give_the_same_logits(training: Any, shape: NetworkShape) -> None:
     said = training.compare("a toy", shape, False, 1)
     errors = dict(re.findall(r"^\| (\S+, \S+) \|.*\| (\S+e\S+) \|", said, re.MULTILINE))
-    assert len(errors) == 7 and "compiled-gate, bf16" in errors
+    assert len(errors) == 7 and "fused, bf16" in errors
     for name, error in errors.items():
         assert float(error) < (1e-4 if "fp32" in name else 0.2), name
 
 
-def test_the_plain_gate_is_in_place_only_meanwhile(training: Any) -> None:
-    ours = training.tiers.gated
-    z = torch.randn(2, 32).bfloat16()
-    with training.plain_gate():
-        assert training.tiers.gated is training.gate
-    assert training.tiers.gated is ours
-    torch.testing.assert_close(ours(z), training.gate(z), atol=0.01, rtol=0.02)
+def test_nothing_is_fused_only_meanwhile(training: Any) -> None:
+    ours = training.compiled.usable
+    with torch.autocast("cpu", torch.bfloat16):
+        with training.unfused():
+            assert not training.compiled.usable(torch.device("cpu"), 64)
+        assert training.compiled.usable(torch.device("cpu"), 64)
+    assert training.compiled.usable is ours

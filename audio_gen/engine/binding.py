@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 8  # ENGINE_VERSION of engine.h
+VERSION = 9  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -72,13 +72,64 @@ class CHearing(ctypes.Structure):
     ]
 
 
+_SHARE = [
+    ("rows", ctypes.c_int64),
+    ("from", ctypes.c_int64),
+    ("to", ctypes.c_int64),
+    ("width", ctypes.c_int32),
+]
+
+
 class CGating(ctypes.Structure):
     """struct Gating of engine.h."""
 
     _fields_ = [
-        ("rows", ctypes.c_int64),
-        ("width", ctypes.c_int32),
-        *((name, ctypes.c_void_p) for name in ("z", "h", "dh", "dz")),
+        *_SHARE,
+        ("streams", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("z", "steer", "frames", "h", "dh", "dz", "dsteer")),
+    ]
+
+
+class CAdding(ctypes.Structure):
+    """struct Adding of engine.h."""
+
+    _fields_ = [*_SHARE, *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "rounded", "sums"))]
+
+
+class CEmbedding(ctypes.Structure):
+    """struct Embedding of engine.h."""
+
+    _fields_ = [
+        *_SHARE,
+        ("codes", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("places", "table", "sum", "dsum", "dtable")),
+    ]
+
+
+class CEntropy(ctypes.Structure):
+    """struct Entropy of engine.h."""
+
+    _fields_ = [
+        *_SHARE,
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("logits", "largest", "total", "targets", "norms", "weights", "dlogits")
+        ),
+    ]
+
+
+class CTeam(ctypes.Structure):
+    """struct Team of engine.h."""
+
+    _fields_ = [
+        ("verb", ctypes.c_void_p),
+        ("work", ctypes.c_void_p),
+        ("size", ctypes.c_int32),
+        ("isa", ctypes.c_int32),
+        ("amount", ctypes.c_int64),
+        ("step", ctypes.c_int64),
+        ("shares", ctypes.c_int32),
+        ("next", ctypes.c_int32),
     ]
 
 
@@ -143,7 +194,8 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.audio_gen_predictor_words.restype = size
     library.audio_gen_predictor_words.argtypes = [ctypes.POINTER(CPredictors)]
     library.audio_gen_hear.argtypes = [ctypes.POINTER(CPredictors), ctypes.POINTER(CHearing), ctypes.c_int32]
-    library.audio_gen_gate.argtypes = [ctypes.POINTER(CGating), ctypes.c_int32]
+    library.audio_gen_share.argtypes = [pointer]
+    library.audio_gen_share.restype = None
     library.audio_gen_draw.argtypes = [pointer, pointer, pointer, ctypes.c_float]
     return library
 

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "draw.h"
-#include "gating.h"
 #include "layers.h"
+#include "learning.h"
 #include "tiers.h"
 
 /* logits = head.logits(relu(head.hidden(relu(skip sum, or the last residual stream)))) */
@@ -185,4 +185,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-const Kernels ENGINE_NAME = {run, draw_token, hear_all, gate_all, PER_WORD};
+const Kernels ENGINE_NAME = {run, draw_token, hear_all, gate_all, add_all, embed_all, sum_all, PER_WORD};

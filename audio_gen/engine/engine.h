@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 8, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 9, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -214,15 +214,59 @@ typedef struct {
     uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
 } Hearing;
 
-/* A gated activation over whole sequences, or its gradient; all bfloat16. */
-typedef struct {
-    int64_t rows;
-    int32_t width;      /* a multiple of 16 */
-    const uint16_t *z;  /* (rows, 2 width) */
-    uint16_t *h;        /* (rows, width): tanh(z1) sigmoid(z2) */
-    const uint16_t *dh; /* (rows, width), or null: then h is wanted, else dz */
-    uint16_t *dz;       /* (rows, 2 width) */
+/* Parts of a training step, see learning.h; uint16_t are bfloat16. Each does the share [from, to) of its rows, or of its
+   channels where it sums over rows. Widths are multiples of 16. */
+
+typedef struct { /* a gated activation of z and the steer of its frame, or its gradient */
+    int64_t rows, from, to; /* rows are time steps of every stream; the gradient is shared by channels */
+    int32_t width, streams;
+    const uint16_t *z;     /* (rows, 2 width) */
+    const float *steer;    /* (frames, streams, 2 width) */
+    const int64_t *frames; /* (rows / streams): the frame of each time step; null: the only one */
+    uint16_t *h;           /* (rows, width): tanh(z1) sigmoid(z2) */
+    const uint16_t *dh;    /* (rows, width), or null: then h is wanted, else dz and dsteer */
+    uint16_t *dz;          /* (rows, 2 width) */
+    float *dsteer;         /* like the steer; added to */
 } Gating;
+
+typedef struct { /* a += b + bias; shared by channels */
+    int64_t rows, from, to;
+    int32_t width;
+    float *a;           /* (rows, width) */
+    const uint16_t *b;  /* (rows, width) */
+    const float *bias;  /* (width) or null */
+    uint16_t *rounded;  /* (rows, width) or null: a */
+    float *sums;        /* (width) or null: the sums of a over rows are added */
+} Adding;
+
+typedef struct { /* sums of rows of a table, or their gradient */
+    int64_t rows, from, to; /* the gradient is shared by channels */
+    int32_t width, codes;
+    const int64_t *places; /* (rows, codes) */
+    const float *table;
+    float *sum;        /* (rows, width) */
+    const float *dsum; /* (rows, width), or null: then the sum is wanted, else dtable */
+    float *dtable;     /* like the table; added to */
+} Embedding;
+
+typedef struct { /* what a cross-entropy needs of its logits, or its gradient */
+    int64_t rows, from, to;
+    int32_t width;          /* levels */
+    const uint16_t *logits; /* (rows, width) */
+    float *largest, *total; /* (rows): the largest logit, the sum of e^(logit - largest) */
+    const int64_t *targets; /* (rows), for the gradient only, like the rest */
+    const float *norms;     /* (rows): largest + log total */
+    const float *weights;   /* (rows): the gradient of each row's cross-entropy */
+    uint16_t *dlogits;      /* (rows, width), or null: then largest and total are wanted */
+} Entropy;
+
+typedef struct { /* one of the above, for a team of threads: each takes shares of it until none are left */
+    int32_t (*verb)(const void *work, int32_t isa); /* audio_gen_gate, audio_gen_add, ... */
+    const void *work;
+    int32_t size, isa;    /* bytes of the work */
+    int64_t amount, step; /* rows or channels to share, in multiples of this */
+    int32_t shares, next; /* how many, and the next one to take: 0 at first */
+} Team;
 
 enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
 
@@ -244,6 +288,10 @@ EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
 EXPORT size_t audio_gen_predictor_words(const Predictors *predictors);
 EXPORT int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa);
 EXPORT int32_t audio_gen_gate(const Gating *gating, int32_t isa);
+EXPORT int32_t audio_gen_add(const Adding *adding, int32_t isa);
+EXPORT int32_t audio_gen_embed(const Embedding *embedding, int32_t isa);
+EXPORT int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa);
+EXPORT void audio_gen_share(void *team); /* for each of its threads to call */
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
 /* The same, compiled once per instruction set and precision where that makes a difference. */
@@ -252,6 +300,9 @@ typedef struct Kernels {
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
     int32_t (*hear)(const Predictors *predictors, const Hearing *hearing);
     int32_t (*gate)(const Gating *gating);
+    int32_t (*add)(const Adding *adding);
+    int32_t (*embed)(const Embedding *embedding);
+    int32_t (*entropy)(const Entropy *entropy);
     int32_t per_word; /* channels in a word of a vector that products read */
 } Kernels;
 

@@ -296,6 +296,36 @@ int32_t audio_gen_gate(const Gating *gating, int32_t isa) {
     FLOAT_MODE(isas[isa].kernels[FP32]->gate(gating));
 }
 
+int32_t audio_gen_add(const Adding *adding, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->add(adding));
+}
+
+int32_t audio_gen_embed(const Embedding *embedding, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->embed(embedding));
+}
+
+int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->entropy(entropy));
+}
+
+void audio_gen_share(void *of) {
+    Team *team = of;
+    int32_t place;
+    while ((place = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->shares) {
+        union {
+            Gating gating;
+            Adding adding;
+            Embedding embedding;
+            Entropy entropy;
+        } part; /* all begin with rows, from, to */
+        memcpy(&part, team->work, (size_t)team->size);
+        const int64_t steps = team->amount / team->step;
+        part.gating.from = steps * place / team->shares * team->step;
+        part.gating.to = steps * (place + 1) / team->shares * team->step;
+        team->verb(&part, team->isa);
+    }
+}
+
 int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {
     _Alignas(64) float aligned[MAX_LEVELS];
     memcpy(aligned, logits, (size_t)network->shape.levels * sizeof(float));

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audio_gen.network.gating import gated
+from audio_gen.network import compiled, fused
 from audio_gen.shape import NetworkShape
 
 
@@ -63,6 +63,16 @@ class Layer(nn.Module):
         """Past inputs that the next output needs."""
         return (self.taps - 1) * self.dilation
 
+    def weights(self, condition: Condition | None, batch: int) -> tuple[Tensor | None, ...]:
+        """What `fused.run_layers` needs of this layer."""
+        bias = self.dilated.bias
+        if condition is None or self.condition is None:
+            steer = bias.expand(1, batch, -1)
+        else:
+            steer = self.condition(condition.frames).float() + bias
+        ways = [(None, None) if way is None else (way.weight, way.bias) for way in (self.residual, self.skip)]
+        return self.dilated.weight, steer, *ways[0], *ways[1]
+
     def forward(
         self, a: Tensor, history: Tensor, condition: Condition | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -87,7 +97,8 @@ class Layer(nn.Module):
         assert z is not None
         if condition is not None and self.condition is not None:
             z = z + condition.project(self.condition)
-        h = gated(z)
+        signal, gate = z.chunk(2, dim=-1)
+        h = torch.tanh(signal) * torch.sigmoid(gate)
         skip = self.skip(h) if self.skip is not None else None
         if self.residual is not None:
             a = a + self.residual(h)
@@ -105,6 +116,15 @@ class Tier(nn.Module):
         self.layers = nn.ModuleList(Layer(shape, tier, layer) for layer in range(shape.layers[tier]))
         self.down = nn.Linear(self.pool * self.faster_width, self.width) if tier else None
         self.up = nn.Linear(self.width, self.pool * self.faster_width) if tier else None
+
+    def _fuses(self, a: Tensor, histories: tuple[Tensor, ...]) -> bool:
+        """Is this how networks are trained on a CPU? Then the layers are one operation."""
+        widths = [self.width, *(layer.skip.out_features for layer in self.stack if layer.skip is not None)]
+        return (
+            compiled.usable(a.device, *widths)
+            and a.numel() > 0
+            and not any(history.requires_grad for history in histories)
+        )
 
     @property
     def stack(self) -> list[Layer]:
@@ -145,6 +165,11 @@ class Tier(nn.Module):
         self, a: Tensor, histories: tuple[Tensor, ...], condition: Condition | None
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
         """Run the layers over (time, batch, channels): last residual stream, skip sum if any, new histories."""
+        if self._fuses(a, histories):
+            weights = [weight for layer in self.stack for weight in layer.weights(condition, a.shape[1])]
+            dilations = [layer.dilation for layer in self.stack]
+            frames = None if condition is None else condition.index
+            return fused.run_layers(a, histories, weights, dilations, frames)
         skips: Tensor | None = None
         kept: list[Tensor] = []
         for layer, history in zip(self.stack, histories, strict=True):

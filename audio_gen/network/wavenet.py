@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audio_gen.engine.predictors import Predictors
+from audio_gen.network import compiled, fused
 from audio_gen.network.tier import Condition, Tier, TierState
 from audio_gen.shape import SPREADS, NetworkShape
 
@@ -193,6 +194,14 @@ class Network(nn.Module):
             torch.from_numpy(memory).to(tokens.device),
         )
 
+    def _embed(self, rows: Tensor) -> Tensor:
+        """(time, batch, channels) of `rows` (time, batch, codes)."""
+        table = self.embedding.weight
+        if compiled.usable(table.device, table.shape[1]) and rows.numel():
+            return fused.embed(rows, table)
+        heard: Tensor = self.embedding(rows).sum(-2)
+        return heard
+
     def condition(self, labels: Tensor | None, curves: Tensor | None, batch: int) -> Tensor | None:
         """Condition vectors (frames, batch, condition_channels): one frame if there are no curves.
 
@@ -247,7 +256,7 @@ class Network(nn.Module):
 
         # Down: the input of every tier, each pooled from the faster one.
         rows, predictors = self.hear(tokens, state, curves)
-        inputs = [self.embedding(rows.transpose(0, 1)).sum(-2)]
+        inputs = [self._embed(rows.transpose(0, 1))]
         pending: list[Tensor | None] = [None]
         for tier, before in zip(self.stack[1:], state.tiers[1:], strict=True):
             pooled, left = tier.gather(inputs[-1], _known(before.pending))

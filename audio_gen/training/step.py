@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audio_gen.data.batches import Batch
-from audio_gen.network import Network, NetworkState
+from audio_gen.network import Network, NetworkState, compiled, fused
 from audio_gen.settings import TrainSettings
 from audio_gen.training.optimisers import update
 from audio_gen.training.state import TrainingState
@@ -35,11 +35,16 @@ def loss_bits(
     logits, state = network(inputs, state, labels, curves)
     # Time-major is how the network leaves them in memory: this way nothing is copied.
     logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)
-    losses = F.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(), targets.reshape(-1), reduction="none"
-    )
+    losses = cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
     weights = real.reshape(-1).float()
     return (losses * weights).sum() / weights.sum().clamp(min=1.0) * BITS, state.detach()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """(rows,) in nats, of logits (rows, levels) and targets (rows,)."""
+    if logits.dtype == torch.bfloat16 and compiled.usable(logits.device, logits.shape[1]):
+        return fused.cross_entropy(logits, targets)
+    return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def take_step(

@@ -1,0 +1,171 @@
+"""What the compiled library does of a training step on a CPU: one pass where PyTorch takes several.
+
+Plain functions of tensors, without gradients: `fused.py` makes operations of them that have some. bfloat16 is what
+matrix products read and write; all else is float32. Threads share the rows, or the channels where rows are summed.
+"""
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from audio_gen.engine.binding import (
+    CAdding,
+    CEmbedding,
+    CEntropy,
+    CGating,
+    CTeam,
+    choose_isa,
+    library_path,
+    load_library,
+)
+
+Work = TypeVar("Work", bound=ctypes.Structure)
+LANES = 16
+"""Channels come in multiples of this."""
+SHARE = 1 << 18
+"""Numbers that are worth a thread of their own."""
+
+
+def usable(device: torch.device, *widths: int) -> bool:
+    """Is this a training step that the library knows: on a CPU, under bfloat16 autocast, of whole vectors?"""
+    return (
+        device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and all(width % LANES == 0 for width in widths)
+    )
+
+
+def gate(z: Tensor, steer: Tensor, frames: Tensor | None) -> Tensor:
+    """tanh of the first half of the last axis times sigmoid of the second, of z + steer.
+
+    z (time, streams, 2 width) bfloat16; steer (frames, streams, 2 width) float32; frames (time,) int64, which frame of
+    the steer each step listens to, or None where there is only one. Returns (time, streams, width) bfloat16.
+    """
+    h = z.new_empty(*z.shape[:2], z.shape[2] // 2)
+    _run("gate", _gating(z, steer, frames, h=h), len(z) * z.shape[1], z.numel())
+    return h
+
+
+def gate_back(z: Tensor, steer: Tensor, frames: Tensor | None, dh: Tensor, dz: Tensor) -> Tensor:
+    """The gradient of `gate`: fills dz, returns that of the steer."""
+    dsteer = torch.zeros_like(steer)
+    gating = _gating(z, steer, frames, dh=dh, dz=dz, dsteer=dsteer)
+    _run("gate", gating, z.shape[2] // 2, z.numel(), step=LANES)
+    return dsteer
+
+
+def _gating(z: Tensor, steer: Tensor, frames: Tensor | None, **others: Tensor) -> CGating:
+    time, streams, twice = z.shape
+    gating = CGating(rows=time * streams, width=twice // 2, streams=streams)
+    return _pointing(gating, z=z, steer=steer, frames=frames, **others)
+
+
+def add(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    rounded: Tensor | None = None,
+    sums: Tensor | None = None,
+) -> None:
+    """a (..., width) float32 becomes a + b + bias, b bfloat16; `rounded` that in bfloat16. Its sum over all but the
+    last axis is added to `sums` (width,) float32."""
+    width = a.shape[-1]
+    adding = CAdding(rows=a.numel() // width, width=width)
+    _pointing(adding, a=a, b=b, bias=bias, rounded=rounded, sums=sums)
+    _run("add", adding, width, a.numel(), step=LANES)
+
+
+def embed(places: Tensor, table: Tensor) -> Tensor:
+    """The sum (..., width) of the rows of `table` (any, width) that `places` (..., codes) int64 name; all float32."""
+    total = table.new_empty(*places.shape[:-1], table.shape[1])
+    rows = places.numel() // places.shape[-1]
+    embedding = CEmbedding(rows=rows, width=table.shape[1], codes=places.shape[-1])
+    _run("embed", _pointing(embedding, places=places, table=table, sum=total), rows, places.numel() * LANES)
+    return total
+
+
+def embed_back(places: Tensor, table: Tensor, dsum: Tensor) -> Tensor:
+    """The gradient of `embed` for the table."""
+    dtable = torch.zeros_like(table)
+    rows = places.numel() // places.shape[-1]
+    embedding = CEmbedding(rows=rows, width=table.shape[1], codes=places.shape[-1])
+    _pointing(embedding, places=places, dsum=dsum, dtable=dtable)
+    _run("embed", embedding, table.shape[1], places.numel() * LANES, step=LANES)
+    return dtable
+
+
+def log_totals(logits: Tensor) -> Tensor:
+    """log of the sum of e^logit, (rows,) float32, of logits (rows, levels) bfloat16; NaN where one is not finite."""
+    rows, levels = logits.shape
+    largest, total = logits.new_empty(2, rows, dtype=torch.float32)
+    entropy = CEntropy(rows=rows, width=levels)
+    _run("entropy", _pointing(entropy, logits=logits, largest=largest, total=total), rows, logits.numel())
+    norms: Tensor = largest + total.log()
+    return norms
+
+
+def entropy_back(logits: Tensor, targets: Tensor, norms: Tensor, weights: Tensor) -> Tensor:
+    """The gradient of norms - logits[targets] for the logits, times `weights` (rows,); norms are `log_totals`."""
+    dlogits = torch.empty_like(logits)
+    entropy = CEntropy(rows=len(logits), width=logits.shape[1])
+    _pointing(entropy, logits=logits, targets=targets, norms=norms, weights=weights, dlogits=dlogits)
+    _run("entropy", entropy, len(logits), logits.numel())
+    return dlogits
+
+
+def _pointing(work: Work, **tensors: Tensor | None) -> Work:
+    """`work` with the addresses of these tensors, which have to be contiguous."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            assert tensor.is_contiguous(), name
+            setattr(work, name, tensor.data_ptr())
+    return work
+
+
+def _run(name: str, work: ctypes.Structure, amount: int, numbers: int, step: int = 1) -> None:
+    """Do all of `work`, whose rows or channels are `amount`, in shares of multiples of `step`."""
+    if work.rows == 0:
+        return
+    library, isa, parallel = _library()
+    shares = max(1, min(torch.get_num_threads(), numbers // SHARE, amount // step))
+    verb = ctypes.cast(getattr(library, f"audio_gen_{name}"), ctypes.c_void_p).value
+    team = CTeam(verb, ctypes.addressof(work), ctypes.sizeof(work), isa, amount, step, shares, 0)
+    if shares > 1:
+        parallel(library.audio_gen_share, ctypes.addressof(team), shares)
+    else:
+        library.audio_gen_share(ctypes.addressof(team))
+
+
+@cache
+def _library() -> tuple[ctypes.CDLL, int, Callable[[Any, int, int], None]]:
+    library = load_library(library_path())
+    return library, choose_isa(library, None)[0], _openmp() or _pool()
+
+
+def _openmp() -> Callable[[Any, int, int], None] | None:
+    """PyTorch's own threads, if they are GNU OpenMP's. They keep a processor busy for a while after every operation, so
+    that threads of ours would have to wait for them."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+        parallel = ctypes.CDLL(str(path)).GOMP_parallel
+        parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        parallel.restype = None
+        return lambda verb, team, threads: parallel(ctypes.cast(verb, ctypes.c_void_p), team, threads, 0)
+    return None
+
+
+def _pool() -> Callable[[Any, int, int], None]:
+    """Threads of our own."""
+    pool = ThreadPoolExecutor(thread_name_prefix="training")
+
+    def parallel(verb: Any, team: int, threads: int) -> None:
+        for _ in pool.map(verb, [team] * threads):
+            pass
+
+    return parallel

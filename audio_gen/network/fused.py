@@ -1,0 +1,184 @@
+"""How a network is trained on a CPU in bfloat16: whole parts of it as one operation each, with their gradients.
+
+They compute what `tier.py`, `wavenet.py` and `torch.nn.functional.cross_entropy` say, only with less in between: the
+layers of a tier are matrix products and one pass of `compiled.py` after each. The residual stream, and its gradient,
+stay float32; a product reads them rounded once. No operation here has a gradient of its gradient.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from audio_gen.network import compiled
+
+HALF = torch.bfloat16
+WEIGHTS = 6
+"""Tensors of a layer: dilated weight, steer, then weight and bias of residual and skip, None where it has none."""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the gradient of a layer needs; rows are time steps of all streams."""
+
+    heard: Tensor
+    z: Tensor
+    h: Tensor
+    dilated: Tensor
+    steer: Tensor
+    residual: Tensor | None
+    skip: Tensor | None
+
+
+def run_layers(
+    a: Tensor,
+    histories: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
+    dilations: Sequence[int],
+    frames: Tensor | None,
+) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+    """The layers of a tier over a (time, streams, width): last residual stream in bfloat16, skip sum in float32 if
+    there is one, new histories.
+
+    `weights` are WEIGHTS tensors per layer; a steer is (frames, streams, 2 width), and `frames` (time,) which one each
+    step listens to, None where there is only one. Histories have no gradient.
+    """
+    last, skips, *kept = _Layers.apply(a, tuple(dilations), frames, *histories, *weights)
+    return last, skips, tuple(kept)
+
+
+def embed(places: Tensor, table: Tensor) -> Tensor:
+    """Sums (..., width) of the rows of `table` (any, width) that `places` (..., codes) name."""
+    total: Tensor = _Embed.apply(places.contiguous(), table)
+    return total
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """(rows,) float32, in nats, of logits (rows, levels) bfloat16 and targets (rows,)."""
+    losses: Tensor = _CrossEntropy.apply(logits.contiguous(), targets.contiguous())
+    return losses
+
+
+class _Layers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, dilations: tuple[int, ...], frames: Tensor | None, *rest: Any) -> Any:
+        time, streams, width = a.shape
+        rows, depth = time * streams, len(dilations)
+        histories, weights = rest[:depth], rest[depth:]
+        stream = torch.empty(rows, width)
+        stream.copy_(a.view(rows, width))
+        last = a.view(rows, width)
+        skips: Tensor | None = None
+        layers: list[_Kept] = []
+        after: list[Tensor] = []
+        heard = _after(histories[0], last)
+        for number in range(depth):
+            dilated, steer, residual, residual_bias, skip, skip_bias = weights[WEIGHTS * number :][:WEIGHTS]
+            dilated, steer = dilated.to(HALF), steer.float().contiguous()
+            older = dilations[number] * streams
+            taps = dilated.chunk(dilated.shape[1] // width, dim=1)
+            z = torch.mm(heard[len(heard) - rows :], taps[-1].t())
+            for tap, weight in enumerate(taps[:-1]):
+                z.addmm_(heard[tap * older :][:rows], weight.t())
+            h = compiled.gate(z.view(time, streams, -1), steer, frames).view(rows, width)
+            if skip is not None:
+                skip = skip.to(HALF)
+                if skips is None:
+                    skips = torch.zeros(rows, len(skip))
+                compiled.add(skips, torch.mm(h, skip.t()), skip_bias)
+            residual = None if residual is None else residual.to(HALF)
+            layers.append(_Kept(heard, z, h, dilated, steer, residual, skip))
+            after.append(heard[rows:].clone().view(-1, streams, width))
+            more = number + 1 < depth
+            if residual is not None or more:
+                # What the next layer hears is written where it shall stand, behind what that one remembers.
+                memory = len(histories[number + 1]) * streams if more else 0
+                heard = torch.empty(memory + rows, width, dtype=HALF)
+                last = heard[memory:]
+                if more:
+                    heard[:memory].copy_(histories[number + 1].reshape(memory, width))
+                if residual is None:
+                    last.copy_(stream)
+                else:
+                    compiled.add(stream, torch.mm(h, residual.t()), residual_bias, last)
+        ctx.layers, ctx.frames, ctx.dilations = layers, frames, dilations
+        ctx.shape, ctx.dtype = (time, streams, width), a.dtype
+        ctx.mark_non_differentiable(*after)
+        last = last.to(HALF).view(time, streams, width)
+        return last, None if skips is None else skips.view(time, streams, -1), *after
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dlast: Tensor | None, dskips: Tensor | None, *_: Tensor) -> Any:
+        time, streams, width = ctx.shape
+        rows, depth = time * streams, len(ctx.layers)
+        da, rounded = torch.zeros(rows, width), torch.zeros(rows, width, dtype=HALF)
+        sums = torch.zeros(width)
+        if dlast is not None:
+            compiled.add(da, dlast.to(HALF).contiguous().view(rows, width), rounded=rounded, sums=sums)
+        if dskips is not None:
+            dskips = dskips.reshape(rows, -1)
+        skipped = None if dskips is None else dskips.to(HALF)
+        gradients: list[Tensor | None] = []
+        dz = torch.empty(time, streams, 2 * width, dtype=HALF)
+        for number in reversed(range(depth)):
+            layer: _Kept = ctx.layers[number]
+            ours: list[Tensor | None] = [None] * 4
+            dh: Tensor | None = None
+            if layer.residual is not None:
+                dh = torch.mm(rounded, layer.residual)
+                ours[:2] = torch.mm(rounded.t(), layer.h), sums
+            if layer.skip is not None and dskips is not None and skipped is not None:
+                dh = torch.mm(skipped, layer.skip) if dh is None else dh.addmm_(skipped, layer.skip)
+                ours[2:] = torch.mm(skipped.t(), layer.h), dskips.sum(0)
+            if dh is None:
+                dh = torch.zeros_like(layer.h)
+            dsteer = compiled.gate_back(layer.z.view(dz.shape), layer.steer, ctx.frames, dh, dz)
+            each = dz.view(rows, 2 * width)
+            taps = layer.dilated.chunk(layer.dilated.shape[1] // width, dim=1)
+            older = ctx.dilations[number] * streams
+            ddilated = [torch.mm(each.t(), layer.heard[tap * older :][:rows]) for tap in range(len(taps))]
+            dheard = torch.mm(each, taps[-1])
+            for tap, weight in enumerate(taps[:-1]):
+                shift = (len(taps) - 1 - tap) * older
+                if shift < rows:
+                    dheard[: rows - shift].addmm_(each[shift:], weight)
+            sums = torch.zeros(width)
+            compiled.add(da, dheard, rounded=rounded, sums=sums)
+            gradients = [torch.cat(ddilated, dim=1), dsteer, *ours, *gradients]
+        return da.view(ctx.shape).to(ctx.dtype), None, None, *[None] * depth, *gradients
+
+
+def _after(history: Tensor, stream: Tensor) -> Tensor:
+    """(memory + rows, width) in bfloat16: what a layer remembers, and then what is new."""
+    return torch.cat([history.reshape(-1, stream.shape[1]).to(HALF), stream.to(HALF)])
+
+
+class _Embed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, places: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(places, table)
+        return compiled.embed(places, table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dsum: Tensor) -> Any:
+        places, table = ctx.saved_tensors
+        return None, compiled.embed_back(places, table, dsum.float().contiguous())
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        norms = compiled.log_totals(logits)
+        ctx.save_for_backward(logits, targets, norms)
+        return norms - logits.gather(1, targets[:, None])[:, 0].float()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dlosses: Tensor) -> Any:
+        logits, targets, norms = ctx.saved_tensors
+        return compiled.entropy_back(logits, targets, norms, dlosses.contiguous()), None
