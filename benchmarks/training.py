@@ -1,4 +1,4 @@
-"""How fast a training step runs, by formulation: `python -m benchmarks.training [--threads 2] [--compile]`.
+"""How fast a training step runs, by formulation: `python -m benchmarks.training [--threads 2 1] [--compile]`.
 
 The same weights and the same tokens in three layouts, interleaved in one process:
 
@@ -246,7 +246,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[torch.get_num_threads()],
+        help="one or more; one after the other",
+    )
     parser.add_argument("--rounds", type=int, default=9, help="steps of each formulation (default 9)")
     parser.add_argument("--compile", action="store_true", help="also torch.compile (a minute each)")
     parser.add_argument("-o", "--output", type=Path, help="keep the tables as this page")
@@ -254,20 +260,22 @@ def main() -> None:
         "--plain-allocator", action="store_true", help="leave the C library's allocator as it is"
     )
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     if not options.plain_allocator:
         keep_memory()
     allocator = "plain" if options.plain_allocator else "keeping memory"
-    said = [
-        f"{hardware()}, {options.threads} threads, PyTorch {torch.__version__}, allocator {allocator}, "
-        f"{datetime.date.today()}."
-    ]
-    print(said[0])
-    for name, shape in SHAPES.items():
-        said.append(compare(name, shape, options.compile, options.rounds))
-        print(f"\n{said[-1]}", flush=True)
+    said = [TITLE]
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        said.append(
+            f"## {threads} thread{'s' if threads > 1 else ''}\n\n{hardware()}, PyTorch {torch.__version__}, "
+            f"allocator {allocator}, {datetime.date.today()}."
+        )
+        print(f"\n{said[-1]}")
+        for name, shape in SHAPES.items():
+            said.append(compare(name, shape, options.compile, options.rounds))
+            print(f"\n{said[-1]}", flush=True)
     if options.output:
-        options.output.write_text("\n\n".join([TITLE, *said]) + "\n", encoding="utf-8")
+        options.output.write_text("\n\n".join(said) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

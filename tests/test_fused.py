@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from audio_gen.engine import team as team_of
 from audio_gen.engine.binding import library_path, load_library, usable_isas
 from audio_gen.network import Network, compiled, fused
 from audio_gen.shape import NetworkShape
@@ -40,9 +41,7 @@ def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(compiled, "SHARE", 64)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1 if request.param == "alone" else 3)
     if request.param == "threads of its own":
-        monkeypatch.setattr(compiled, "_openmp", lambda: None)
-    compiled._library.cache_clear()
-    request.addfinalizer(compiled._library.cache_clear)
+        monkeypatch.setattr(team_of, "_openmp", lambda: None)
 
 
 def steered(z: Tensor, steer: Tensor, frames: Tensor | None) -> Tensor:

@@ -61,6 +61,7 @@ class CHearing(ctypes.Structure):
     """struct Hearing of engine.h."""
 
     _fields_ = [
+        ("predictors", ctypes.c_void_p),
         ("position", ctypes.c_int64),
         ("steps", ctypes.c_int64),
         ("streams", ctypes.c_int32),
@@ -123,13 +124,8 @@ class CTeam(ctypes.Structure):
 
     _fields_ = [
         ("verb", ctypes.c_void_p),
-        ("work", ctypes.c_void_p),
-        ("size", ctypes.c_int32),
-        ("isa", ctypes.c_int32),
-        ("amount", ctypes.c_int64),
-        ("step", ctypes.c_int64),
-        ("shares", ctypes.c_int32),
-        ("next", ctypes.c_int32),
+        ("parts", ctypes.c_void_p),
+        *((name, ctypes.c_int32) for name in ("size", "isa", "count", "next")),
     ]
 
 
@@ -193,9 +189,8 @@ def load_library(path: Path) -> ctypes.CDLL:
     library.audio_gen_run.argtypes = [pointer, ctypes.POINTER(CWork)]
     library.audio_gen_predictor_words.restype = size
     library.audio_gen_predictor_words.argtypes = [ctypes.POINTER(CPredictors)]
-    library.audio_gen_hear.argtypes = [ctypes.POINTER(CPredictors), ctypes.POINTER(CHearing), ctypes.c_int32]
-    library.audio_gen_share.argtypes = [pointer]
-    library.audio_gen_share.restype = None
+    library.audio_gen_take.argtypes = [pointer]
+    library.audio_gen_take.restype = None
     library.audio_gen_draw.argtypes = [pointer, pointer, pointer, ctypes.c_float]
     return library
 

@@ -204,6 +204,7 @@ typedef struct {
 
 /* Whole sequences of tokens to be heard, without a network. */
 typedef struct {
+    const Predictors *predictors;
     int64_t position; /* absolute position that follows the first token */
     int64_t steps;
     int32_t streams;
@@ -260,12 +261,11 @@ typedef struct { /* what a cross-entropy needs of its logits, or its gradient */
     uint16_t *dlogits;      /* (rows, width), or null: then largest and total are wanted */
 } Entropy;
 
-typedef struct { /* one of the above, for a team of threads: each takes shares of it until none are left */
-    int32_t (*verb)(const void *work, int32_t isa); /* audio_gen_gate, audio_gen_add, ... */
-    const void *work;
-    int32_t size, isa;    /* bytes of the work */
-    int64_t amount, step; /* rows or channels to share, in multiples of this */
-    int32_t shares, next; /* how many, and the next one to take: 0 at first */
+typedef struct { /* parts of one of the above, or of a Hearing, for threads that take them until none are left */
+    int32_t (*verb)(const void *part, int32_t isa); /* audio_gen_gate, audio_gen_hear, ... */
+    const void *parts;
+    int32_t size, isa;   /* bytes of a part */
+    int32_t count, next; /* parts, and the first that is not taken: 0 */
 } Team;
 
 enum { ENGINE_OK = 0, ENGINE_NO_MEMORY = 1, ENGINE_NOT_FINITE = 2 };
@@ -286,19 +286,19 @@ EXPORT void audio_gen_free(Network *network);
 EXPORT size_t audio_gen_state_count(const Network *network);
 EXPORT int32_t audio_gen_run(const Network *network, const Work *work);
 EXPORT size_t audio_gen_predictor_words(const Predictors *predictors);
-EXPORT int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa);
+EXPORT int32_t audio_gen_hear(const Hearing *hearing, int32_t isa);
 EXPORT int32_t audio_gen_gate(const Gating *gating, int32_t isa);
 EXPORT int32_t audio_gen_add(const Adding *adding, int32_t isa);
 EXPORT int32_t audio_gen_embed(const Embedding *embedding, int32_t isa);
 EXPORT int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa);
-EXPORT void audio_gen_share(void *team); /* for each of its threads to call */
+EXPORT void audio_gen_take(void *team); /* for each of its threads to call */
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
 /* The same, compiled once per instruction set and precision where that makes a difference. */
 typedef struct Kernels {
     int32_t (*run)(const Network *network, const Work *work);
     int32_t (*draw)(const float *logits, int32_t levels, const Draw *draw, float coin);
-    int32_t (*hear)(const Predictors *predictors, const Hearing *hearing);
+    int32_t (*hear)(const Hearing *hearing);
     int32_t (*gate)(const Gating *gating);
     int32_t (*add)(const Adding *adding);
     int32_t (*embed)(const Embedding *embedding);

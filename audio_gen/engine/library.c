@@ -288,8 +288,8 @@ int32_t audio_gen_run(const Network *network, const Work *work) {
 
 size_t audio_gen_predictor_words(const Predictors *predictors) { return predictor_words(predictors); }
 
-int32_t audio_gen_hear(const Predictors *predictors, const Hearing *hearing, int32_t isa) {
-    FLOAT_MODE(isas[isa].kernels[FP32]->hear(predictors, hearing));
+int32_t audio_gen_hear(const Hearing *hearing, int32_t isa) {
+    FLOAT_MODE(isas[isa].kernels[FP32]->hear(hearing));
 }
 
 int32_t audio_gen_gate(const Gating *gating, int32_t isa) {
@@ -308,22 +308,11 @@ int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa) {
     FLOAT_MODE(isas[isa].kernels[FP32]->entropy(entropy));
 }
 
-void audio_gen_share(void *of) {
+void audio_gen_take(void *of) {
     Team *team = of;
     int32_t place;
-    while ((place = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->shares) {
-        union {
-            Gating gating;
-            Adding adding;
-            Embedding embedding;
-            Entropy entropy;
-        } part; /* all begin with rows, from, to */
-        memcpy(&part, team->work, (size_t)team->size);
-        const int64_t steps = team->amount / team->step;
-        part.gating.from = steps * place / team->shares * team->step;
-        part.gating.to = steps * (place + 1) / team->shares * team->step;
-        team->verb(&part, team->isa);
-    }
+    while ((place = __atomic_fetch_add(&team->next, 1, __ATOMIC_RELAXED)) < team->count)
+        team->verb((const char *)team->parts + (size_t)place * (size_t)team->size, team->isa);
 }
 
 int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin) {

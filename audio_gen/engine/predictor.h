@@ -244,7 +244,8 @@ static void hear(
 }
 
 /* The same for whole sequences: tokens (streams, steps), rows (streams, steps, rows heard). */
-static int32_t hear_all(const Predictors *all, const Hearing *hearing) {
+static int32_t hear_all(const Hearing *hearing) {
+    const Predictors *all = hearing->predictors;
     const size_t codes = (size_t)heard_rows(all), words = predictor_words(all);
     for (int32_t s = 0; s < hearing->streams; s++) {
         for (int64_t t = 0; t < hearing->steps; t++) {

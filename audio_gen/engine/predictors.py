@@ -5,8 +5,6 @@ The predictors are written once, in C (predictor.h), for the engine and for trai
 
 import ctypes
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from audio_gen.codec import Codec
 from audio_gen.curves import mel_geometry
 from audio_gen.engine.binding import CHearing, CPredictors, choose_isa, library_path, load_library
+from audio_gen.engine.team import work_together
 from audio_gen.shape import MAX_PREDICTORS, POINTS, NetworkShape
 
 BELL = 40.0
@@ -93,9 +92,11 @@ class Predictors:
             frames = np.ascontiguousarray(curves, np.float32)
         shares = max(1, min(threads, streams, given.size // SHARE))
 
-        def hear(share: int) -> None:
+        parts: list[CHearing] = []
+        for share in range(shares):
             some = slice(streams * share // shares, streams * (share + 1) // shares)
-            hearing = CHearing(
+            part = CHearing(
+                predictors=ctypes.addressof(self._settings),
                 position=position,
                 steps=steps,
                 streams=some.stop - some.start,
@@ -105,18 +106,9 @@ class Predictors:
                 curve_frames=0 if frames is None else frames.shape[1],
                 rows=rows[some].ctypes.data,
             )
-            self._library.audio_gen_hear(ctypes.byref(self._settings), ctypes.byref(hearing), self._isa)
-
-        if shares == 1:
-            hear(0)
-        else:
-            list(_pool().map(hear, range(shares)))
+            parts.append(part)
+        work_together(self._library, self._isa, "hear", parts)
         return rows
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="hear")
 
 
 def token_amplitudes(levels: int) -> NDArray[np.int32]:

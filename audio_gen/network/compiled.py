@@ -5,11 +5,8 @@ matrix products read and write; all else is float32. Threads share the rows, or 
 """
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,11 +16,11 @@ from audio_gen.engine.binding import (
     CEmbedding,
     CEntropy,
     CGating,
-    CTeam,
     choose_isa,
     library_path,
     load_library,
 )
+from audio_gen.engine.team import work_together
 
 Work = TypeVar("Work", bound=ctypes.Structure)
 LANES = 16
@@ -79,7 +76,7 @@ def add(
     width = a.shape[-1]
     adding = CAdding(rows=a.numel() // width, width=width)
     _pointing(adding, a=a, b=b, bias=bias, rounded=rounded, sums=sums)
-    _run("add", adding, width, a.numel(), step=LANES)
+    _run("add", adding, width, a.numel() // 8, step=LANES)  # it reads and writes more than it computes
 
 
 def embed(places: Tensor, table: Tensor) -> Tensor:
@@ -133,39 +130,15 @@ def _run(name: str, work: ctypes.Structure, amount: int, numbers: int, step: int
     """Do all of `work`, whose rows or channels are `amount`, in shares of multiples of `step`."""
     if work.rows == 0:
         return
-    library, isa, parallel = _library()
     shares = max(1, min(torch.get_num_threads(), numbers // SHARE, amount // step))
-    verb = ctypes.cast(getattr(library, f"audio_gen_{name}"), ctypes.c_void_p).value
-    team = CTeam(verb, ctypes.addressof(work), ctypes.sizeof(work), isa, amount, step, shares, 0)
-    if shares > 1:
-        parallel(library.audio_gen_share, ctypes.addressof(team), shares)
-    else:
-        library.audio_gen_share(ctypes.addressof(team))
+    parts = [type(work).from_buffer_copy(work) for _ in range(shares)]
+    for place, part in enumerate(parts):
+        setattr(part, "from", amount // step * place // shares * step)
+        part.to = amount // step * (place + 1) // shares * step
+    work_together(*_library(), name, parts)
 
 
 @cache
-def _library() -> tuple[ctypes.CDLL, int, Callable[[Any, int, int], None]]:
+def _library() -> tuple[ctypes.CDLL, int]:
     library = load_library(library_path())
-    return library, choose_isa(library, None)[0], _openmp() or _pool()
-
-
-def _openmp() -> Callable[[Any, int, int], None] | None:
-    """PyTorch's own threads, if they are GNU OpenMP's. They keep a processor busy for a while after every operation, so
-    that threads of ours would have to wait for them."""
-    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
-        parallel = ctypes.CDLL(str(path)).GOMP_parallel
-        parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        parallel.restype = None
-        return lambda verb, team, threads: parallel(ctypes.cast(verb, ctypes.c_void_p), team, threads, 0)
-    return None
-
-
-def _pool() -> Callable[[Any, int, int], None]:
-    """Threads of our own."""
-    pool = ThreadPoolExecutor(thread_name_prefix="training")
-
-    def parallel(verb: Any, team: int, threads: int) -> None:
-        for _ in pool.map(verb, [team] * threads):
-            pass
-
-    return parallel
+    return library, choose_isa(library, None)[0]
