@@ -28,19 +28,21 @@ Parallel = Callable[[Any, int, int], None]
 
 
 def _openmp() -> Parallel | None:
-    """PyTorch's own threads, if it is there and they are GNU OpenMP's. They keep a processor busy for a while after
-    every operation, so that threads of ours would have to wait for them."""
+    """PyTorch's own threads, if it is there and they are OpenMP's. They keep a processor busy for a while after every
+    operation, so that threads of ours would have to wait for them."""
     torch = sys.modules.get("torch")
-    return None if torch is None else _openmp_of(Path(torch.__file__ or "").parent)
+    return None if torch is None else _openmp_of(Path(torch.__file__ or "").parent / "lib")
 
 
 @cache
-def _openmp_of(torch: Path) -> Parallel | None:
-    for path in (torch / "lib").glob("libgomp*.so*"):
-        run = ctypes.CDLL(str(path)).GOMP_parallel
-        run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-        run.restype = None
-        return lambda verb, team, threads: run(ctypes.cast(verb, ctypes.c_void_p), team, threads, 0)
+def _openmp_of(folder: Path) -> Parallel | None:
+    for path in folder.glob("lib*omp*"):
+        # Of GNU's OpenMP, and of LLVM's, which has its names as well.
+        run = getattr(ctypes.CDLL(str(path)), "GOMP_parallel", None)
+        if run is not None:
+            run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+            run.restype = None
+            return lambda verb, team, threads: run(ctypes.cast(verb, ctypes.c_void_p), team, threads, 0)
     return None
 
 
