@@ -68,13 +68,12 @@ class _Layers(torch.autograd.Function):
         time, streams, width = a.shape
         rows, depth = time * streams, len(dilations)
         histories, weights = rest[:depth], rest[depth:]
-        stream = torch.empty(rows, width)
-        stream.copy_(a.view(rows, width))
-        last = a.view(rows, width)
+        stream = a.reshape(rows, width).to(torch.float32, copy=True)
         skips: Tensor | None = None
         layers: list[_Kept] = []
         after: list[Tensor] = []
-        heard = _after(histories[0], last)
+        heard, last = _room(histories[0], rows)
+        last.copy_(stream)
         for number in range(depth):
             dilated, steer, residual, residual_bias, skip, skip_bias = weights[WEIGHTS * number :][:WEIGHTS]
             dilated, steer = dilated.to(HALF), steer.float().contiguous()
@@ -92,23 +91,21 @@ class _Layers(torch.autograd.Function):
             residual = None if residual is None else residual.to(HALF)
             layers.append(_Kept(heard, z, h, dilated, steer, residual, skip))
             after.append(heard[rows:].clone().view(-1, streams, width))
-            more = number + 1 < depth
-            if residual is not None or more:
-                # What the next layer hears is written where it shall stand, behind what that one remembers.
-                memory = len(histories[number + 1]) * streams if more else 0
-                heard = torch.empty(memory + rows, width, dtype=HALF)
-                last = heard[memory:]
-                if more:
-                    heard[:memory].copy_(histories[number + 1].reshape(memory, width))
-                if residual is None:
-                    last.copy_(stream)
-                else:
-                    compiled.add(stream, torch.mm(h, residual.t()), residual_bias, last)
+            # What the next layer hears is written where it shall stand, behind what that one remembers.
+            heard, last = _room(histories[number + 1] if number + 1 < depth else a[:0], rows)
+            if residual is None:
+                last.copy_(stream)
+            else:
+                compiled.add(stream, torch.mm(h, residual.t()), residual_bias, last)
         ctx.layers, ctx.frames, ctx.dilations = layers, frames, dilations
         ctx.shape, ctx.dtype = (time, streams, width), a.dtype
         ctx.mark_non_differentiable(*after)
-        last = last.to(HALF).view(time, streams, width)
-        return last, None if skips is None else skips.view(time, streams, -1), *after
+        ctx.set_materialize_grads(False)
+        return (
+            last.view(time, streams, width),
+            None if skips is None else skips.view(time, streams, -1),
+            *after,
+        )
 
     @staticmethod
     @once_differentiable
@@ -152,9 +149,12 @@ class _Layers(torch.autograd.Function):
         return da.view(ctx.shape).to(ctx.dtype), None, None, *[None] * depth, *gradients
 
 
-def _after(history: Tensor, stream: Tensor) -> Tensor:
-    """(memory + rows, width) in bfloat16: what a layer remembers, and then what is new."""
-    return torch.cat([history.reshape(-1, stream.shape[1]).to(HALF), stream.to(HALF)])
+def _room(history: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """(memory + rows, width) in bfloat16: what a layer remembers, and room for what is new; and that room."""
+    memory, width = history.shape[0] * history.shape[1], history.shape[2]
+    heard = torch.empty(memory + rows, width, dtype=HALF)
+    heard[:memory].copy_(history.reshape(memory, width))
+    return heard, heard[memory:]
 
 
 class _Embed(torch.autograd.Function):
