@@ -91,7 +91,7 @@ def test_every_token_of_every_clip_is_read_equally_often(hop: int) -> None:
     source = readers(lengths, hop, batch_size=16)
     for _ in range(2500):
         batch = source.next()
-        counts.update(batch.targets[batch.real].tolist())
+        counts.update(batch.targets[batch.weights > 0].tolist())
     mean = counts.total() / sum(lengths)
     for clip, length in enumerate(lengths):
         read = np.array([counts[clip * 1000 + position] for position in range(length)])
@@ -107,7 +107,7 @@ def test_inputs_are_the_tokens_before_the_targets_and_only_the_clip_is_real() ->
     for _ in range(300):
         batch = source.next()
         for row in range(3):
-            real = batch.real[row]
+            real = batch.weights[row] > 0
             count = int(real.sum())
             assert count and real[:count].all(), "a crop's real samples come first, and there are some"
             targets, inputs = batch.targets[row, :count], batch.inputs[row, :count]
@@ -216,10 +216,10 @@ def test_crops_with_carried_state_cost_what_the_whole_clip_costs(
             clips[row] = reading.readers[row].clip
         with torch.no_grad():
             for row in range(3):  # one row at a time, for the loss of each
-                alone = dataclasses.replace(batch, real=batch.real & (np.arange(3) == row)[:, None])
+                alone = dataclasses.replace(batch, weights=batch.weights * (np.arange(3) == row)[:, None])
                 cost, after = step.loss_bits(network, alone, carried, torch.device("cpu"))
-                bits[row] += float(cost) * batch.real[row].sum()
-                counts[row] += batch.real[row].sum()
+                bits[row] += float(cost) * batch.weights[row].sum()
+                counts[row] += batch.weights[row].sum()
         carried = after
     assert finished >= 4
 
@@ -799,7 +799,7 @@ def test_noise_disturbs_what_is_heard_and_nothing_else() -> None:
         assert np.array_equal(disturbed.inputs, again.next().inputs)
         difference = disturbed.inputs - plain.inputs
         assert 0 < np.abs(difference).max() < 20
-        spreads |= set(np.round(difference[plain.real.all(1)].std(1)))
+        spreads |= set(np.round(difference[(plain.weights > 0).all(1)].std(1)))
     assert len(spreads) >= 3, "each walk has its own strength"
     assert disturbed.inputs.min() >= 0 and disturbed.inputs.max() < 65_536
 
@@ -809,7 +809,7 @@ def test_noise_may_be_as_strong_on_every_walk() -> None:
     noisy = readers([500] * 4, crop=50, input_noise=8.0, least_noise=8.0)
     for _ in range(10):
         plain, disturbed = clean.next(), noisy.next()
-        difference = (disturbed.inputs - plain.inputs)[plain.real.all(1)]
+        difference = (disturbed.inputs - plain.inputs)[(plain.weights > 0).all(1)]
         assert np.all(np.abs(difference.std(1) - 8.0) < 4.0)
     with pytest.raises(ValueError, match="least_noise must not be above input_noise, got 3 and 2"):
         TrainSettings(steps=1, input_noise=2.0, least_noise=3.0)
@@ -823,7 +823,7 @@ def test_noise_may_fall_to_its_end() -> None:
         for _ in range(40):
             plain, disturbed = clean.next(done), noisy.next(done)
             assert np.array_equal(plain.targets, disturbed.targets)
-            of_all.append((disturbed.inputs - plain.inputs)[plain.real.all(1)].ravel())
+            of_all.append((disturbed.inputs - plain.inputs)[(plain.weights > 0).all(1)].ravel())
         spreads.append(np.concatenate(of_all).std())
     assert spreads[0] > 3.0 and 0.4 < spreads[1] / spreads[0] < 0.6 and spreads[2] == 0.0
     with pytest.raises(ValueError, match="least_noise must not be above end_noise, got 3 and 2"):
@@ -859,9 +859,9 @@ def test_augmented_walks_differ_from_the_clip_by_polarity_and_gain_alone(tmp_pat
     flipped, gains = 0, []
     for _ in range(120):
         clean, batch = plain.next(), varied.next()
-        assert np.array_equal(clean.real, batch.real)
+        assert np.array_equal(clean.weights, batch.weights)
         assert np.array_equal(batch.inputs[:, 1:], batch.targets[:, :-1])
-        for row in np.flatnonzero(clean.real.all(1)):
+        for row in np.flatnonzero((clean.weights > 0).all(1)):
             x, y = (store.codec.decode(each.targets[row]).astype(float) for each in (clean, batch))
             gain = float(x @ y / (x @ x))
             flipped += gain < 0.0
@@ -882,12 +882,24 @@ def test_the_curves_of_softer_walks_are_softer(tmp_path: Path) -> None:
     for _ in range(60):
         batch = varied.next()
         assert batch.curves is not None
-        for row in np.flatnonzero(batch.real.all(1)):
+        for row in np.flatnonzero(batch.weights.all(1)):
             wave = store.codec.decode(batch.targets[row])
             measured = extract_curves(wave, RATE, ["loudness"], 16)
             assert np.abs(measured - batch.curves[row])[1:-1].max() < 0.3 / 40.0
             softened += batch.curves[row][2] < 0.75
     assert softened > 20
+
+
+def test_the_first_sample_of_a_clip_counts_more() -> None:
+    source = readers([200] * 4, crop=10, walk=4, onset=32.0)
+    firsts = 0
+    for _ in range(100):
+        batch = source.next()
+        begins = batch.targets % 1000 == 0
+        firsts += begins.sum()
+        assert np.array_equal(batch.weights > 1, begins & (batch.weights > 0))
+        assert (batch.weights[begins & (batch.weights > 0)] == 32).all()
+    assert firsts > 3
 
 
 def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop() -> None:
@@ -899,5 +911,5 @@ def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop()
             fresh += 1
             first = source.readers[row].position == 10
             begun_at_the_start += first
-            assert batch.real[row].any() == first
+            assert batch.weights[row].any() == first
     assert 0.5 <= begun_at_the_start / fresh < 0.75

@@ -30,8 +30,8 @@ class Batch:
     """(streams, crop): the token before each target."""
     targets: NDArray[np.int64]
     """(streams, crop)"""
-    real: NDArray[np.bool_]
-    """(streams, crop): False where a clip had ended; not learned from."""
+    weights: NDArray[np.float32]
+    """(streams, crop): how much each target counts; 0 where a clip had ended, which is not learned from."""
     fresh: NDArray[np.bool_]
     """(streams,): True where a stream takes up another clip, so that its carried state ends."""
     labels: NDArray[np.int64]
@@ -76,7 +76,7 @@ class Readers:
         heard = np.full((streams, crop + 1), silence, np.int64)
         most = self._settings.noise_after(done)
         inputs = np.empty((streams, crop), np.int64) if most else heard[:, :-1]
-        real = np.zeros((streams, crop), np.bool_)
+        weights = np.zeros((streams, crop), np.float32)
         fresh = np.zeros(streams, np.bool_)
         told = self._settings.tell_noise
         labels = np.zeros((streams, len(self._store.labels) + told), np.int64)
@@ -95,7 +95,9 @@ class Readers:
             heard[row, 1 - before : 1 + stop - start] = self._varied(tokens, row, reader)
             # What a stream begins with is what the model learns to begin with: where clips shall begin as they were
             # recorded, the first crop of a walk from the middle of one is context and not learned from.
-            real[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
+            weights[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
+            if start == 0:
+                weights[row, : self._unit] *= self._settings.onset
             known = self._labels[reader.clip] * self._shown(row, reader)
             labels[row] = [*known, self._doubt(row, reader)] if told else known
             if curves is not None:
@@ -105,7 +107,7 @@ class Readers:
             if most:
                 self._disturb(heard[row, :-1], inputs[row], most, row, reader)
             reader.position += crop
-        return Batch(inputs, heard[:, 1:], real, fresh, labels, curves)
+        return Batch(inputs, heard[:, 1:], weights, fresh, labels, curves)
 
     def _take(self, row: int, reader: Reader) -> None:
         """Another clip, and the part of it that a window of `walk` crops sees.

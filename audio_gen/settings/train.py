@@ -26,6 +26,9 @@ class TrainSettings(Settings):
     """0: walks begin anywhere, and the model learns to begin anywhere in a recording (textures, long pieces).
     Above 0: this share of walks begins where a clip begins, and so does what is generated (one-shots, words);
     the others spend their first crop on context that is not learned from."""
+    onset: float = Field(1.0, ge=1.0, le=1000.0)
+    """How much more the beginning of a clip counts than the rest: its first frame, or its first sample where there are
+    no curves. It is a small part of what there is to learn, and all that follows hangs on it."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     """Muon moves the hidden matrices by orthogonal steps, each of which takes longer. After 300 steps on digits AdamW
     was ahead, after 800 on drums there was little between them: try both for some minutes."""
@@ -131,6 +134,8 @@ class SketchSettings(Settings):
     """Frames per stream and step."""
     walk: int = Field(4, ge=1)
     """Of so many frames each, that a stream reads one after another."""
+    onset: float = Field(1.0, ge=1.0, le=1000.0)
+    """As in [train]: how much more the first frame counts."""
     learning_rate: float = Field(2e-3, gt=0.0)
     weight_decay: float = Field(0.1, ge=0.0)
     ema: float = Field(0.995, ge=0.0, lt=1.0)

@@ -23,10 +23,12 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
     train = TrainSettings(
         steps=asked.steps,
         minutes=asked.minutes,
+        clock=recipe.train.clock,
         batch_size=asked.batch_size,
         crop=asked.frames * store.unit,
         walk=asked.walk,
         starts=1.0 if recipe.train.starts else 0.0,  # drawn from a clip's beginning, where clips have one
+        onset=asked.onset,
         learning_rate=asked.learning_rate,
         weight_decay=asked.weight_decay,
         ema=asked.ema,

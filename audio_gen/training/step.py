@@ -24,19 +24,19 @@ SETTLED = 500
 def loss_bits(
     network: Network, batch: Batch, carried: NetworkState, device: torch.device
 ) -> tuple[Tensor, NetworkState]:
-    """Mean bits per sample over the batch's real samples, and the state after it."""
-    inputs, targets, real, fresh, labels = (
+    """Mean bits per sample over the batch, by its weights, and the state after it."""
+    inputs, targets, weights, fresh, labels = (
         torch.from_numpy(array).to(device)
-        for array in (batch.inputs, batch.targets, batch.real, batch.fresh, batch.labels)
+        for array in (batch.inputs, batch.targets, batch.weights, batch.fresh, batch.labels)
     )
     curves = None if batch.curves is None else torch.from_numpy(batch.curves).to(device)
     # Curves come crop by crop, so the position that chooses their frames starts at each crop, after those around it.
     state = replace(carried.keep(~fresh), position=network.shape.around * network.shape.hop)
     logits, state = network(inputs, state, labels, curves)
     # Time-major is how the network leaves them in memory: this way nothing is copied.
-    logits, targets, real = logits.transpose(0, 1), targets.transpose(0, 1), real.transpose(0, 1)
+    logits, targets = logits.transpose(0, 1), targets.transpose(0, 1)
     losses = cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
-    weights = real.reshape(-1).float()
+    weights = weights.transpose(0, 1).reshape(-1)
     return (losses * weights).sum() / weights.sum().clamp(min=1.0) * BITS, state.detach()
 
 
@@ -75,7 +75,7 @@ def take_step(
     network.zero_grad()
     state.carried = carried
     progress.smooth_loss = bits if progress.smooth_loss is None else 0.98 * progress.smooth_loss + 0.02 * bits
-    progress.samples += int(np.count_nonzero(batch.real))
+    progress.samples += int(np.count_nonzero(batch.weights))
     average(state, settings.ema)
     return bits
 
