@@ -47,7 +47,7 @@ def test_each_walk_is_told_the_noise_it_hears() -> None:
         plain, disturbed = clean.next(), noisy.next()
         assert disturbed.labels.shape[1] == plain.labels.shape[1] + 1
         assert np.array_equal(disturbed.labels[:, :-1], plain.labels)
-        for row in np.flatnonzero(plain.real.all(1)):
+        for row in np.flatnonzero(plain.weights.all(1)):
             step = int(disturbed.labels[row, -1])
             seen.add(step)
             spread = (disturbed.inputs - plain.inputs)[row].std()
