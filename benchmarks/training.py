@@ -196,10 +196,10 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
         steps[label] = make_step(network, forward, tokens, half)
     if compile_too:
         network = _loaded(shape, weights)
-        compiled = torch.compile(network)
+        by_torch = torch.compile(network)
         label = "time-major, bf16, torch.compile"
         errors[label] = float("nan")
-        steps[label] = make_step(network, lambda _, given: _of_unfused(compiled, given), tokens, True)
+        steps[label] = make_step(network, lambda _, given: _of_unfused(by_torch, given), tokens, True)
     factors = torch.randn(4096, 512).bfloat16(), torch.randn(512, 512).bfloat16()
     steps[PRODUCT] = lambda: [F.linear(*factors) for _ in range(PRODUCTS)] and None
     for step in steps.values():
