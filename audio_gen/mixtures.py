@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from audio_gen.controls import check_label, check_value
 from audio_gen.errors import ControlError
+from audio_gen.fades import written
 from audio_gen.moments import read_moments
 
 Blend: TypeAlias = str | Mapping[str, float]
@@ -75,14 +76,14 @@ class Mixture:
     def __str__(self) -> str:
         """As a player writes it."""
         texts = [
-            "+".join(f"{value}:{_short(weight)}" for value, weight in blend.items())
+            "+".join(f"{value}:{written(weight)}" for value, weight in blend.items())
             if len(blend) > 1
             else next(iter(blend))
             for blend in self.blends
         ]
         if not self.changes:
             return texts[0]
-        return ",".join(f"{text}@{_short(second)}" for text, second in zip(texts, self.seconds, strict=True))
+        return ",".join(f"{text}@{written(second)}" for text, second in zip(texts, self.seconds, strict=True))
 
 
 def _shares(blend: Mapping[str, float], values: Sequence[str]) -> NDArray[np.float64]:
@@ -91,11 +92,6 @@ def _shares(blend: Mapping[str, float], values: Sequence[str]) -> NDArray[np.flo
         shares[1 + values.index(value)] = weight
     whole: NDArray[np.float64] = shares / shares.sum()
     return whole
-
-
-def _short(number: float) -> str:
-    """As short as it can be and still be read back: 20, 0.7."""
-    return np.format_float_positional(number, trim="-")
 
 
 def parse_mixture(name: str, asked: Label, values: Sequence[str]) -> Mixture:

@@ -20,7 +20,7 @@ from audio_gen.cli.options import (
     PrecisionName,
     Quiet,
     SketchTemperature,
-    Temperature,
+    TemperatureOverTime,
     TopK,
     TopP,
     need,
@@ -103,7 +103,7 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Clips to make, all of one seed.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
-    temperature: Temperature = None,
+    temperature: TemperatureOverTime = None,
     top_k: TopK = None,
     top_p: TopP = None,
     min_p: MinP = None,
@@ -137,13 +137,13 @@ def generate(
     """
     from audio_gen.mixtures import settle_labels
     from audio_gen.sampler import Draw, load
+    from audio_gen.sampler.parts import turned
     from audio_gen.sampler.render import begun_precision, render, resumable, samples_in
     from audio_gen.sampler.steering import hear, steer
     from audio_gen.sampler.take import Take
 
-    Draw().but(
-        temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt
-    )  # refuses what is out of range
+    settings = (temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt)
+    turned(Draw(), *settings)  # refuses what is out of range
     labels = parse_labels(label or [])
     if not seconds > 0:
         raise SettingError(f"--seconds must be above 0, got {seconds:g}")
@@ -154,7 +154,7 @@ def generate(
     if engine is EngineName.REFERENCE:
         need("torch", verb="--engine reference")
     loaded = load(model, engine=engine.value, threads=threads, precision=precision.value)
-    draw = loaded.draw.but(temperature, top_k, top_p, min_p, sketch_temperature, guidance, doubt)
+    draw, fade = turned(loaded.draw, *settings)
     labels = settle_labels(labels, loaded.labels)
     length = None if math.isinf(seconds) else seconds
     frames, given = steer(loaded, curve or [], length)
@@ -162,7 +162,18 @@ def generate(
     if heard is not None and length is not None:
         length += len(heard.waveform) / loaded.sample_rate
     takes = [
-        Take(loaded.name, loaded.checkpoint.hash, length, labels, seed, stream, draw, given, prompt=begins)
+        Take(
+            loaded.name,
+            loaded.checkpoint.hash,
+            length,
+            labels,
+            seed,
+            stream,
+            draw,
+            given,
+            prompt=begins,
+            fade=str(fade or ""),
+        )
         for stream in range(count)
     ]
     outputs = _outputs(output, takes, format)

@@ -71,6 +71,15 @@ Temperature = Annotated[
         help="0 to 10: below 1 calmer, above 1 wilder.  [default: the model's, or 1]", show_default=False
     ),
 ]
+TemperatureOverTime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NUMBER|NUMBER@SECONDS,...",
+        help="0 to 10: below 1 calmer, above 1 wilder; or one that changes, by the second, 0.7@0,1.2@20 or FILE.csv of "
+        "rows such as 20,1.2.  [default: the model's, or 1]",
+        show_default=False,
+    ),
+]
 TopK = Annotated[
     int | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audio_gen.cli.options import Force, Precision, PrecisionName, Quiet, Temperature, parse_labels
+from audio_gen.cli.options import Force, Precision, PrecisionName, Quiet, TemperatureOverTime, parse_labels
 from audio_gen.cli.progress import Live, product, say
 from audio_gen.errors import OutputError
 
@@ -48,7 +48,7 @@ def vocode(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal audio.")] = 0,
-    temperature: Temperature = None,
+    temperature: TemperatureOverTime = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a file that a stopped run has left.")
     ] = False,
@@ -66,6 +66,7 @@ def vocode(
     from audio_gen.features import ARRAYS, check_target, load_features, measure, save_features
     from audio_gen.mixtures import settle_labels
     from audio_gen.sampler import load
+    from audio_gen.sampler.parts import turned
     from audio_gen.sampler.render import render
     from audio_gen.sampler.take import Take
 
@@ -84,10 +85,11 @@ def vocode(
         raise OutputError(f"{target}: is the recording itself; give another file with -o")
     if save is not None:
         check_target(save, force)
+    draw, fade = turned(loaded.draw, temperature)
     digest = blake2b(curves.tobytes(), digest_size=8).hexdigest()
     take = Take(
-        loaded.name, loaded.checkpoint.hash, seconds, labels, seed, 0, loaded.draw.but(temperature),
-        dict.fromkeys(loaded.checkpoint.curves, f"{source.name} {digest}"), loaded.arithmetic,
+        loaded.name, loaded.checkpoint.hash, seconds, labels, seed, 0, draw,
+        dict.fromkeys(loaded.checkpoint.curves, f"{source.name} {digest}"), loaded.arithmetic, fade=str(fade or ""),
     )  # fmt: skip
     began, made = time.perf_counter(), 0
     with Live(quiet) as live:

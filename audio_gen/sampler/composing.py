@@ -71,7 +71,7 @@ class Composition:
         codec = composer.codec
         assert isinstance(codec, NoteCodec)
         own = Part(part.labels, part.seed, part.stream, draw, lane=LANE)
-        asked = replace(asking, samples=TOKENS, seconds=0.0, doubts=None, frame=-1)
+        asked = replace(asking, samples=TOKENS, seconds=0.0, doubts=None, fades=None, frame=-1)
         memory = Memory()
         state = composer.engine.start(np.zeros((1, len(composer.labels)), np.int32))
         voices = Voices(

@@ -18,6 +18,7 @@ from audio_gen.checkpoint import Checkpoint
 from audio_gen.codec import Codec, Waveform
 from audio_gen.curves import Floats, Moments
 from audio_gen.errors import CheckpointError, SettingError
+from audio_gen.fades import Fade
 from audio_gen.features import measure
 from audio_gen.notes import Notes
 from audio_gen.sampler.asking import asking_of
@@ -136,7 +137,7 @@ class Model:
         labels: Labels | None = None,
         seed: int = 0,
         stream: int = 0,
-        temperature: float | None = None,
+        temperature: float | str | Fade | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
@@ -176,7 +177,7 @@ class Model:
         labels: Labels | None = None,
         seed: int = 0,
         stream: int = 0,
-        temperature: float | None = None,
+        temperature: float | str | Fade | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
@@ -197,7 +198,7 @@ class Model:
         `start` has them. A
         `prompt` is a recording (time,) at the model's sample rate, or a `Prompt`, that the clip goes on from and does
         not hold; labels and curves begin where it ends. See `Draw` for the settings of the draw;
-        those left out are the model's own (`draw`).
+        those left out are the model's own (`draw`). The temperature may change, "0.7@0,1.2@20", as `parse_fade` has it.
         Raises ControlError for unknown labels, SettingError for settings out of range.
         """
         parts = parts_of(
@@ -213,7 +214,7 @@ class Model:
         labels: Each[Labels] | None = None,
         seed: Each[int] = 0,
         stream: Each[int] = 0,
-        temperature: Each[float | None] = None,
+        temperature: Each[float | str | Fade | None] = None,
         top_k: Each[int | None] = None,
         top_p: Each[float | None] = None,
         min_p: Each[float | None] = None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from audio_gen.coins import coins
 from audio_gen.errors import SettingError
+from audio_gen.fades import Fade, Number, parse_fade
 from audio_gen.mixtures import Label
 from audio_gen.sampler.draw import Draw
 
@@ -33,6 +34,8 @@ class Part:
     """Where it ends."""
     lane: int = 0
     """Of its coins."""
+    fade: Fade | None = None
+    """Its temperature where that changes, in place of the draw's."""
 
     def __post_init__(self) -> None:
         coins(self.seed, self.stream, 0, 0)  # refuses impossible seeds
@@ -49,7 +52,7 @@ def parts_of(
     labels: Each[Labels] | None = None,
     seed: Each[int] = 0,
     stream: Each[int] = 0,
-    temperature: Each[float | None] = None,
+    temperature: Each[Number | None] = None,
     top_k: Each[int | None] = None,
     top_p: Each[float | None] = None,
     min_p: Each[float | None] = None,
@@ -83,10 +86,28 @@ def parts_of(
     if not counts.keys() & {"seed", "stream"}:
         given["stream"] = [given["stream"] + number for number in range(count)]
     rows = zip(*(value if is_list(value) else [value] * count for value in given.values()), strict=True)
-    return [
-        Part(labels, int(seed), int(stream), draw.but(*given), samples_of(seconds, sample_rate))
-        for seconds, labels, seed, stream, *given in rows
-    ]
+    return [_part(draw, sample_rate, *row) for row in rows]
+
+
+def _part(
+    draw: Draw, sample_rate: int, seconds: float, labels: Labels, seed: int, stream: int, *settings: Any
+) -> Part:
+    begin, fade = turned(draw, *settings)
+    return Part(labels, int(seed), int(stream), begin, samples_of(seconds, sample_rate), fade=fade)
+
+
+def turned(draw: Draw, temperature: Number | None, *others: Any) -> tuple[Draw, Fade | None]:
+    """`draw` but for what is given, in the order of `Draw.but`; where the temperature changes, at its first, and how it
+    does. Raises SettingError.
+
+    >>> turned(Draw(), "0.7@0,1.2@20", 40)[0].temperature, str(turned(Draw(), "0.7@0,1.2@20")[1])
+    (0.7, '0.7@0,1.2@20')
+    """
+    asked = None if temperature is None else parse_fade(temperature, "temperature")
+    if not isinstance(asked, Fade):
+        return draw.but(asked, *others), None
+    begin, *_ = [draw.but(value, *others) for value in asked.values]  # all of which are checked
+    return begin, asked
 
 
 def samples_of(seconds: float | None, sample_rate: int) -> float:

@@ -15,7 +15,7 @@ from audio_gen.audio.files import is_pipe
 from audio_gen.errors import AudioFileError, AudioGenError, OutputError
 from audio_gen.interrupts import uninterrupted
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
-from audio_gen.sampler.parts import Each, Part, samples_of
+from audio_gen.sampler.parts import Each, Part, samples_of, turned
 from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.take import Take
 from audio_gen.sampler.voices import Curves, Voices
@@ -140,7 +140,9 @@ class _Running:
 
 def _part(model: Model, take: Take) -> Part:
     """What the model is to play."""
-    return Part(take.labels, take.seed, take.stream, take.draw, samples_of(take.seconds, model.sample_rate))
+    samples = samples_of(take.seconds, model.sample_rate)
+    fade = turned(take.draw, take.fade)[1] if take.fade else None
+    return Part(take.labels, take.seed, take.stream, take.draw, samples, fade=fade)
 
 
 def _play(model: Model, running: Sequence[_Running], prompt: Prompt | None, tell: Progress) -> None:
@@ -212,7 +214,7 @@ def _check_resumable(model: Model, take: Take, output: Path | str, format: str |
     if not path.exists():
         return
     begun = Take.from_tags(read_tags(path), str(path))
-    for name in ("model_hash", "labels", "seed", "stream", "draw", "curves", "prompt", "precision"):
+    for name in ("model_hash", "labels", "seed", "stream", "draw", "fade", "curves", "prompt", "precision"):
         ours, theirs = getattr(take, name), getattr(begun, name)
         if ours != theirs:
             what = "another model" if name == "model_hash" else f"{name} {_words(theirs)}, now {_words(ours)}"

@@ -50,7 +50,7 @@ class Sketching:
         that the player gives: all those that are not drawn. `known` (frames, channels drawn) are those of a
         prompt, that the sketch goes on from."""
         rows, unit = len(parts), sketch.checkpoint.shape.pool[0]
-        of_frames = replace(asking, samples=unit, pairs=True, doubts=None, frame=-1)
+        of_frames = replace(asking, samples=unit, pairs=True, doubts=None, fades=None, frame=-1)
         own = [
             Part(
                 part.labels,

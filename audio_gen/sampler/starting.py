@@ -43,7 +43,13 @@ def start(
             )
     rows = len(parts)
     late = 0.0 if prompt is None else len(prompt.waveform) / model.sample_rate
-    asking = asking_of(model, [part.labels for part in parts], [part.draw.doubt for part in parts], late)
+    asking = asking_of(
+        model,
+        [part.labels for part in parts],
+        [part.draw.doubt for part in parts],
+        [part.fade for part in parts],
+        late,
+    )
     for part in parts if model.sketch is None else ():
         if (part.draw.sketch_temperature, part.draw.guidance) != (TEMPERATURE, GUIDANCE):
             raise SettingError(f"{model.name}: has no sketch; leave sketch_temperature and guidance out")

@@ -34,13 +34,16 @@ class Take:
     """`Model.arithmetic`: "fp32", "bf16", or "int8" and a digest of its scales."""
     prompt: str = ""
     """What it goes on from: a recording's name, and a digest of what is heard; or nothing."""
+    fade: str = ""
+    """How its temperature changes, as `parse_fade` reads it; or nothing: it is the draw's."""
 
     def tags(self, version: str) -> dict[str, str]:
         """What is written into the file, so that it can be made again."""
         take = asdict(self) | {"labels": dict(self.labels), "curves": dict(self.curves), "version": version}
         del take["seconds"]
-        if not take["prompt"]:
-            del take["prompt"]
+        for name in ("prompt", "fade"):
+            if not take[name]:
+                del take[name]
         return {"software": f"{SOFTWARE} {version}", "comment": json.dumps(take, sort_keys=True)}
 
     @classmethod

@@ -121,7 +121,7 @@ class Voices:
         """The next tokens (rows, samples), all asked for the same."""
         parts = [self.parts[number] for number in self.playing]
         tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
-        draws = [part.draw for part in parts]
+        draws = self.asking.draws([part.draw for part in parts], self.position)
         first, frames = self._followed(samples)
         if self.guided:
             both = [row for row in range(len(parts)) for _ in range(2)]
