@@ -2,8 +2,17 @@
 
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from audio_gen.errors import SettingError
+from audio_gen.fades import parse_fade
 from audio_gen.table import STRICT
 
 FILE = "{labels}-t{temperature}-{index:03}.wav"
@@ -42,8 +51,9 @@ class GenerateSettings(BaseModel):
     curves: dict[str, str | list[str]] = {}
     """Curve = what `audio-gen generate --curve` takes for it ("a2", "110", "melody.csv"), or a list. What a sketch
     draws is left out."""
-    temperature: float | list[float] | None = None
-    """Left out, like the six after it: as the model's [play] says."""
+    temperature: float | str | list[float | str] | None = None
+    """What `audio-gen generate --temperature` takes (0.9, "0.7@0,1.2@20", "FILE.csv"), or a list. Left out, like the
+    six after it: as the model's [play] says."""
     top_k: int | None = Field(None, ge=0)
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     min_p: float | None = Field(None, ge=0.0, le=1.0)
@@ -55,6 +65,17 @@ class GenerateSettings(BaseModel):
     file: str | None = None
     """File-name template: {labels}, {temperature}, {index}, {seed}, or the name of any label or curve; of copies also
     {source}, the recording's name. Left out: FILE, or FILE_OF_COPIES."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _is_a_number_or_several(cls, given: Any) -> Any:
+        for each in given if isinstance(given, list) else [given]:
+            if isinstance(each, str) and not each.lower().endswith(".csv"):
+                try:
+                    parse_fade(each, "temperature")
+                except SettingError as error:
+                    raise ValueError(error) from None
+        return given
 
     @model_validator(mode="after")
     def _copies_have_these(self) -> Self:

@@ -7,11 +7,16 @@ import pytest
 import test_sketch
 from command_line import call, write_model
 from test_mixtures import labelled
-from toys import RATE
+from toys import RATE, toy_recipe, toy_store, toy_vocoder, write_tones
 
 from audio_gen.audio import read, read_tags
-from audio_gen.errors import SettingError
+from audio_gen.batch import run_batch
+from audio_gen.batch.jobs import expand
+from audio_gen.errors import RecipeError, SettingError
 from audio_gen.fades import Fade, parse_fade
+from audio_gen.pages.listening import write_page
+from audio_gen.pages.manifest import read_manifest
+from audio_gen.recipe import build_recipe
 from audio_gen.sampler import load
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
@@ -152,3 +157,39 @@ def test_wrong_ones_are_one_line_and_wrong_usage(toy):
         called = call("generate", toy, "--temperature", text)
         assert called.code == 2 and called.errors.count("\n") == 1, called.errors
         assert not list(Path().glob("*.wav"))
+
+
+def test_recipes_fade_and_pages_show_it(tmp_path):
+    source = write_tones(tmp_path / "tones")
+    table = {"name": "rising", "clips": 1, "seconds": 0.1, "labels": {"tone": "low"}}
+
+    def recipe_of(temperature):
+        return build_recipe(
+            toy_recipe(source).to_dict()
+            | {"page": {"neighbours": 1}, "generate": [table | {"temperature": temperature}]}
+        )
+
+    recipe = recipe_of([0.5, "0.50@0,1.5@0.08"])
+    store = toy_store(recipe, tmp_path / "store")
+    model = Model(toy_vocoder(store, follows=False))
+    run_batch(recipe, model, store, tmp_path)
+    assert run_batch(recipe, model, store, tmp_path).made == 0
+    plain, rising = read_manifest(tmp_path).clips
+    assert (plain.temperature, plain.fade, rising.temperature, rising.fade) == (
+        0.5,
+        None,
+        0.5,
+        "0.5@0,1.5@0.08",
+    )
+    assert [plain.file, rising.file] == ["rising/low-t0.5-000.wav", "rising/low-t0.5_0_1.5_0.08-000.wav"]
+    sounds = [read(tmp_path / "clips" / clip.file) for clip in (plain, rising)]
+    assert not np.array_equal(*sounds)
+    assert "temperature 0.5@0,1.5@0.08" in write_page(tmp_path).read_text()
+    with pytest.raises(
+        RecipeError, match=r"generate\.0\.temperature: .*must be a number, or numbers at seconds"
+    ):
+        recipe_of("warm")
+    with pytest.raises(
+        RecipeError, match=r"\[\[generate\]\] rising: temperature must be from 0 to 10, got 11"
+    ):
+        expand(recipe_of("1@0,11@1").generate, model)

@@ -17,7 +17,7 @@ from audio_gen.errors import ControlError, DataError, RecipeError, SettingError
 from audio_gen.mixtures import settle_labels
 from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.model import Model
-from audio_gen.sampler.parts import samples_of
+from audio_gen.sampler.parts import samples_of, turned
 from audio_gen.sampler.prompt import Prompt
 from audio_gen.sampler.steering import steer
 from audio_gen.sampler.take import Take
@@ -145,7 +145,7 @@ def _copies(
     table: GenerateSettings, model: Model, store: Store | None, end_seconds: float, where: str
 ) -> _Planned:
     """Of a table of copies: original by original, at every temperature."""
-    checkpoint, draws = model.checkpoint, _draws(table, model, where)
+    checkpoint, turns = model.checkpoint, _turns(table, model, where)
     if store is None:
         raise DataError(
             f"{where}: copies are made of a store's recordings, and there is none; prepare it first"
@@ -168,16 +168,16 @@ def _copies(
         if table.prompt_seconds is not None:
             name = PurePosixPath(original.clip.source).name
             heard = f"{name} {original.prompt(table.prompt_seconds).digest}"
-        for draw in draws:
+        for draw, fade in turns:
             take = Take(
-                model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic, heard
+                model.name, checkpoint.hash, seconds, labels, table.seed, 0, draw, told, model.arithmetic, heard, fade
             )  # fmt: skip
             yield number, take, original, ()
 
 
 def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned:
     """Of a table without copies."""
-    draws, vocabulary = _draws(table, model, where), model.labels
+    turns, vocabulary = _turns(table, model, where), model.labels
     choices: dict[str, Sequence[str]] = {}
     for name, value in table.labels.items():
         every = vocabulary.get(name) if value == "*" else None
@@ -194,33 +194,24 @@ def _combinations(table: GenerateSettings, model: Model, where: str) -> _Planned
             _, given = steer(model, told, table.seconds)
         except ControlError as error:
             raise ControlError(f"{where}: {error}") from None
-        for draw, stream in product(draws, range(table.clips)):
+        for (draw, fade), stream in product(turns, range(table.clips)):
             take = Take(
                 model.name, model.checkpoint.hash, table.seconds, labels, table.seed, stream, draw, given,
-                model.arithmetic,
+                model.arithmetic, fade=fade,
             )  # fmt: skip
             yield stream, take, None, told
 
 
-def _draws(table: GenerateSettings, model: Model, where: str) -> list[Draw]:
-    """One per temperature of a table. Raises RecipeError."""
+def _turns(table: GenerateSettings, model: Model, where: str) -> list[tuple[Draw, str]]:
+    """A draw for each temperature of a table, and how that changes. Raises RecipeError."""
     temperatures = table.temperature if isinstance(table.temperature, list) else [table.temperature]
     _refuse_empty(temperatures, "temperature", where)
+    others = (table.top_k, table.top_p, table.min_p, table.sketch_temperature, table.guidance, table.doubt)
     try:
-        return [
-            model.draw.but(
-                temperature,
-                table.top_k,
-                table.top_p,
-                table.min_p,
-                table.sketch_temperature,
-                table.guidance,
-                table.doubt,
-            )
-            for temperature in temperatures
-        ]
+        turns = [turned(model.draw, temperature, *others) for temperature in temperatures]
     except SettingError as error:
         raise RecipeError(f"{where}: {error}") from None
+    return [(draw, str(fade or "")) for draw, fade in turns]
 
 
 def _refuse_empty(listed: Sequence[object], name: str, where: str) -> None:
@@ -259,7 +250,7 @@ def _file(
     told = take.curves if original is None else {}
     values |= {name: safe(value) for name, value in told.items()}
     values["labels"] = "-".join(map(safe, [*take.labels.values(), *told.values()])) or FREE
-    values["temperature"] = _Short(take.draw.temperature)
+    values["temperature"] = safe(take.fade) if take.fade else _Short(take.draw.temperature)
     values |= {"index": number, "seed": take.seed, "set": folder}
     values |= {"source": safe(original.stem)} if original is not None else {}
     where = f"{where}: file = {table.template!r}"
@@ -308,7 +299,7 @@ def _remedy(template: str, one: Job, other: Job) -> str:
     differing = {
         "labels": stems == ["", ""]
         and (one.take.labels, one.take.curves) != (other.take.labels, other.take.curves),
-        "temperature": one.take.draw != other.take.draw,
+        "temperature": (one.take.draw, one.take.fade) != (other.take.draw, other.take.fade),
         "source": stems[0] != stems[1],
         "index": one.take.stream != other.take.stream
         or (one.original != other.original and stems[0] == stems[1]),

@@ -49,6 +49,7 @@ def _entry(job: Job, model: Model, path: Path) -> Clip:
         labels=dict(take.labels),
         curves=dict(take.curves) if job.original is None else {},
         temperature=take.draw.temperature,
+        fade=take.fade or None,
         top_k=take.draw.top_k,
         top_p=take.draw.top_p,
         min_p=take.draw.min_p,

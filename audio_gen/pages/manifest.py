@@ -48,6 +48,9 @@ class Clip(_Table):
     curves: dict[str, str] = {}
     """Those it was given, as they were written; empty for a copy of a recording."""
     temperature: float
+    """At its beginning."""
+    fade: str | None = None
+    """How the temperature changes, "0.7@0,1.2@20"; None where it does not."""
     top_k: int
     top_p: float
     min_p: float

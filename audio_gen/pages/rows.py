@@ -90,7 +90,9 @@ def _neighbours(labels: dict[str, str], real: Sequence[RealClip]) -> list[RealCl
 
 def settings_text(clip: Clip) -> str:
     """The settings of the draw that matter: temperature, and those that cut the distribution."""
-    parts = [f"{name} {value}" for name, value in clip.curves.items()] + [f"temperature {clip.temperature}"]
+    parts = [f"{name} {value}" for name, value in clip.curves.items()] + [
+        f"temperature {clip.fade or clip.temperature}"
+    ]
     parts += ["composed"] if clip.composed else []
     parts += [f"top-k {clip.top_k}"] if clip.top_k > 0 else []
     parts += [f"top-p {clip.top_p:g}"] if clip.top_p < 1.0 else []
