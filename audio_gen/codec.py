@@ -52,6 +52,11 @@ class Codec:
         return self.levels // 2
 
     @property
+    def amplitudes(self) -> NDArray[np.float64]:
+        """What each token is worth before de-emphasis, (levels,)."""
+        return _amplitudes(self.levels)
+
+    @property
     def ordered(self) -> bool:
         """Whether tokens are steps of one scale: those that are neighbours sound alike."""
         return True
@@ -72,7 +77,7 @@ class Codec:
             x = x - self.pre_emphasis * np.concatenate([[previous], x[:-1]])
         # 0.0 lies on the lower edge of SILENCE's interval: the dither of a fading tail, or a rounding error,
         # would toss between two tokens. All edges move by a quarter of the finest interval, and silence is SILENCE.
-        x = x + _amplitudes(self.levels)[self.silence + 1] / 6.0
+        x = x + self.amplitudes[self.silence + 1] / 6.0
         x = np.clip(x, -1.0, 1.0)
         mu = self.levels - 1
         compressed = np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu)
@@ -84,7 +89,7 @@ class Codec:
 
         `previous` is the decoded sample before the first. With pre-emphasis the result may leave [-1, 1].
         """
-        x = _amplitudes(self.levels)[np.asarray(tokens)]
+        x = self.amplitudes[np.asarray(tokens)]
         if self.pre_emphasis:
             # A recursive filter: each sample needs the one before it, so plain Python is the honest loop.
             x = np.fromiter(accumulate(x.tolist(), self._de_emphasise, initial=previous), float)[1:]

@@ -44,6 +44,11 @@ class CurveCodec(Codec):
         if self.levels != LEVELS or self.pre_emphasis:
             raise SettingError(f"a sketch has {LEVELS} levels and no pre-emphasis, got {self}")
 
+    @property
+    def amplitudes(self) -> NDArray[np.float64]:
+        """Curve value of each token, (levels,)."""
+        return np.asarray(np.arange(LEVELS) * STEP + LOWEST, np.float64)
+
     def encode(self, waveform: ArrayLike, previous: float = 0.0) -> Tokens:
         """Tokens of curve values, in any shape."""
         steps = np.rint((np.asarray(waveform, np.float64) - LOWEST) / STEP)
@@ -52,7 +57,7 @@ class CurveCodec(Codec):
 
     def decode(self, tokens: ArrayLike, previous: float = 0.0) -> Waveform:
         """Curve values of tokens, in any shape."""
-        values: Waveform = (np.asarray(tokens, np.float64) * STEP + LOWEST).astype(np.float32)
+        values: Waveform = self.amplitudes[np.asarray(tokens)].astype(np.float32)
         return values
 
 

@@ -36,6 +36,7 @@ VERBS = [
     "quantize",
     "batch",
     "page",
+    "live",
     "run",
     "models",
     "info",

@@ -14,7 +14,7 @@ import pytest
 from engine_cases import ISAS, NETWORKS, Case, coins_of
 
 from audio_gen.curves import surround
-from audio_gen.engine.binding import _c_shape, load_library, usable_isas
+from audio_gen.engine.binding import c_shape, load_library, usable_isas
 from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler, kernels
 from audio_gen.engine.pack import PRECISIONS, pack
 
@@ -53,7 +53,7 @@ def replay(case, command, folder):
     parts += [surround(case.curves, shape.offsets)] if frames else []
     parts += [coins_of(1, 3, STEPS)]
     given, made = folder / "given", folder / "made"
-    given.write_bytes(bytes(_c_shape(shape)) + b"".join(part.tobytes() for part in parts))
+    given.write_bytes(bytes(c_shape(shape)) + b"".join(part.tobytes() for part in parts))
     subprocess.run([*command, str(given), str(made)], check=True)
     made = made.read_bytes()
     split = 3 * STEPS * 2

@@ -21,6 +21,7 @@ from audio_gen.cli import (
     data,
     evaluate,
     generate,
+    live,
     models,
     pipeline,
     presets,
@@ -68,6 +69,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("quantize")(quantize.quantize)
 app.command("batch")(pipeline.batch)
 app.command("page")(pipeline.page)
+app.command("live")(live.live)
 app.command("run")(pipeline.run)
 app.command("models")(models.models)
 app.command("info")(models.info)

@@ -225,13 +225,13 @@ class CNetwork:
     ) -> None:
         """`precision`: its place in engine.h; `weights` are packed for it."""
         self._library, self._weights, self._handle = library, weights, None
-        c_shape = _c_shape(shape)
-        wanted = library.audio_gen_weight_count(ctypes.byref(c_shape), precision)
+        described = c_shape(shape)
+        wanted = library.audio_gen_weight_count(ctypes.byref(described), precision)
         if wanted != weights.size:
             raise EngineError(
                 f"engine reads {wanted} words of weights, the packing has {weights.size}; {REMEDY}"
             )
-        self._handle = library.audio_gen_network(ctypes.byref(c_shape), weights.ctypes.data, precision, isa)
+        self._handle = library.audio_gen_network(ctypes.byref(described), weights.ctypes.data, precision, isa)
         if not self._handle:
             raise MemoryError("the engine's network")
         self.weight_bytes = weights.nbytes
@@ -254,7 +254,7 @@ class CNetwork:
         return token
 
 
-def _c_shape(shape: NetworkShape) -> CShape:
+def c_shape(shape: NetworkShape) -> CShape:
     def per_tier(values: Sequence[int]) -> Any:
         return (ctypes.c_int32 * MAX_TIERS)(*values)
 

@@ -97,6 +97,50 @@ def build(
     return destination
 
 
+BROWSER_VERBS = ("room", "voices", "rewind", "ask", "turn", "next")
+"""What browser.c exports."""
+
+
+def build_browser(destination: Path | None = None) -> Path:
+    """The engine for browsers, a WebAssembly module: compiled to `destination` (default: beside the sources), unless it
+    is there and newer than they are. Needs the package ziglang, whatever other compilers there are. Raises BuildError.
+    """
+    destination = destination or SOURCES / "browser.wasm"
+    newest = max(source.stat().st_mtime for source in SOURCES.glob("*.[ch]"))
+    if destination.exists() and destination.stat().st_mtime > newest:
+        return destination
+    if not importlib.util.find_spec("ziglang"):
+        raise BuildError("needs the package ziglang; run: pip install ziglang")
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", *FLAGS, "-msimd128"]
+    with tempfile.TemporaryDirectory() as folder:
+        objects = []
+        for name, chosen in kernels("wasm32").items():
+            objects.append(str(Path(folder) / f"{name}.o"))
+            _run([*compiler, *chosen, "-c", str(SOURCES / "engine.c"), "-o", objects[-1]])
+        once = [str(SOURCES / name) for name in ("library.c", "browser.c")]
+        exports = [f"-Wl,--export=audio_gen_{verb}" for verb in BROWSER_VERBS]
+        module = Path(folder) / destination.name
+        _run(
+            [
+                *compiler,
+                "-mexec-model=reactor",
+                *once,
+                *objects,
+                "-Wl,--strip-all",
+                *exports,
+                "-o",
+                str(module),
+            ]
+        )
+        partial = destination.with_name(destination.name + ".part")
+        try:
+            shutil.copyfile(module, partial)
+            partial.replace(destination)
+        except OSError as error:
+            raise BuildError(f"{destination}: cannot be written: {error.strerror}") from None
+    return destination
+
+
 def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

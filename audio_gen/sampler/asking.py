@@ -100,7 +100,7 @@ class Asking:
                     shares[row, first : first + 1 + len(values)] = mixture.shares(second, values)
                 first += 1 + len(values)
         if self.doubts is not None:
-            shares = np.concatenate([shares, _steps(self.doubts)], axis=1)
+            shares = np.concatenate([shares, doubt_shares(self.doubts)], axis=1)
         if not self.pairs:
             return shares
         nothing = np.zeros_like(shares)
@@ -136,7 +136,7 @@ def _shifted(mixture: Mixture, seconds: float) -> Mixture:
     return replace(mixture, seconds=tuple(second + seconds for second in mixture.seconds))
 
 
-def _steps(doubts: Sequence[float]) -> NDArray[np.float64]:
+def doubt_shares(doubts: Sequence[float]) -> NDArray[np.float64]:
     """Shares (rows, 1 + DOUBTS) of the steps of doubt, the two nearest ones where there is none of it; beyond the last
     one on the straight line from none to it."""
     exact = np.asarray(doubts, np.float64)
