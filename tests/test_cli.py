@@ -32,6 +32,7 @@ VERBS = [
     "generate",
     "compose",
     "vocode",
+    "replay",
     "evaluate",
     "quantize",
     "batch",

@@ -26,6 +26,7 @@ from audio_gen.cli import (
     pipeline,
     presets,
     quantize,
+    replay,
     train,
     vocode,
 )
@@ -65,6 +66,7 @@ app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("compose")(compose.compose)
 app.command("vocode")(vocode.vocode)
+app.command("replay")(replay.replay)
 app.command("evaluate")(evaluate.evaluate)
 app.command("quantize")(quantize.quantize)
 app.command("batch")(pipeline.batch)
