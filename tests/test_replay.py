@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 from command_line import RATE, call, write_model
-from toys import toy_recipe, toy_store, toy_vocoder, write_tones
 
 from audio_gen.audio import AudioWriter, read, read_tags
-from audio_gen.checkpoint import save_checkpoint
 
 
 @pytest.fixture
@@ -109,9 +107,8 @@ def test_curves_of_files_have_to_be_there(tmp_path, monkeypatch):
 
 def test_copies_are_made_again_by_vocode(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recipe = toy_recipe(write_tones(tmp_path / "tones"))
-    save_checkpoint(tmp_path / "v.safetensors", toy_vocoder(toy_store(recipe, tmp_path / "store")))
-    recording = next((tmp_path / "tones").rglob("*.wav"))
-    assert call("vocode", recording, "--model", "v.safetensors", "-o", "a.wav").code == 0
+    write_model(tmp_path / "v.safetensors", curves=("mel",), curve_channels=8)
+    soundfile.write("tone.wav", 0.1 * np.sin(np.arange(RATE // 4)), RATE)
+    assert call("vocode", "tone.wav", "--model", "v.safetensors", "-o", "a.wav").code == 0
     called = call("replay", "a.wav", "--model", "v.safetensors")
     assert called.code == 2 and "make it again with audio-gen vocode" in called.errors, called.errors
