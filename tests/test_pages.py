@@ -196,7 +196,7 @@ def test_names_from_outside_stay_text(tmp_path):
     manifest["real"] = [clip | {"source": evil} for clip in manifest["real"]]
     save(tmp_path, manifest)
     page = Page(write_page(tmp_path))
-    assert len(page.all("script")) == 1 and len(page.all("style")) == 1
+    assert len(page.all("script")) == 2 and len(page.all("style")) == 1
     assert not [name for _, attributes, _ in page.elements for name in attributes if name.startswith("on")]
     assert page.text.count(evil) >= 7
     for clip in (*manifest["clips"], *manifest["real"]):
@@ -242,6 +242,40 @@ def test_a_page_elsewhere_takes_its_clips_along(tmp_path):
         copy = tmp_path / "samples" / "clips" / clip["file"]
         assert copy.read_bytes() == (tmp_path / "run" / "clips" / clip["file"]).read_bytes()
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_list_of_kept_clips_makes_a_page_of_them(tmp_path):
+    manifest = make_run(tmp_path / "run")
+    whole = Page(write_page(tmp_path / "run"))
+    cells = [cell["data-file"] for cell in whole.all("div", class_="cell") if "data-file" in cell]
+    assert sorted(cells) == sorted(
+        clip["file"] for clip in manifest["clips"]
+    )  # what its script makes the list of
+    kept = [manifest["clips"][place]["file"] for place in (5, 0)]
+    (tmp_path / "kept.txt").write_text(f"{kept[0]}\n\nclips/{kept[1]}\n")
+    page = Page(write_page(tmp_path / "run", output=tmp_path / "keepers", only=tmp_path / "kept.txt"))
+    generated = [name for name in page.played if not name.startswith("clips/real")]
+    assert sorted(generated) == sorted(f"clips/{name}" for name in kept)
+    assert sum(path.is_file() for path in (tmp_path / "keepers" / "clips" / "hits").iterdir()) == 2
+    assert (
+        f"Chosen by ear: 2 of {len(manifest['clips'])} generated" in page.text
+        and "Uncurated" not in page.text
+    )
+    assert "Uncurated: every clip generated is shown." in whole.text
+
+
+def test_lists_of_other_clips_are_one_line(tmp_path):
+    make_run(tmp_path / "run")
+    listed, output = tmp_path / "kept.txt", tmp_path / "keepers"
+    for text, words in [("hits/none.wav\n", r"kept\.txt: names 'hits/none.wav'"), ("\n", "names no clips")]:
+        listed.write_text(text)
+        with pytest.raises(DataError, match=words):
+            write_page(tmp_path / "run", output=output, only=listed)
+    with pytest.raises(DataError, match=r"missing\.txt: cannot be read"):
+        write_page(tmp_path / "run", output=output, only=tmp_path / "missing.txt")
+    with pytest.raises(SettingError, match="say where that of some goes"):
+        write_page(tmp_path / "run", only=listed)
+    assert not output.exists()
 
 
 def test_pictures_share_one_scale_of_time_and_colour(tmp_path):
@@ -373,7 +407,12 @@ def test_very_short_clips_have_pictures(time):
 def test_noise_makes_a_small_picture_and_the_page_a_small_script():
     noise = np.random.default_rng(0).uniform(-1, 1, 2 * RATE).astype(np.float32)
     assert len(images.spectrogram(noise, RATE, images.Axes(1.0, RATE / 2))) < 40_000
-    for name, most in (("listening.js", 150), ("listening.css", 120), ("listening.html", 60)):
+    for name, most in (
+        ("listening.js", 150),
+        ("keeping.js", 100),
+        ("listening.css", 130),
+        ("listening.html", 60),
+    ):
         assert len((files("audio_gen.pages") / name).read_text().splitlines()) < most
 
 

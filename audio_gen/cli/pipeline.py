@@ -109,6 +109,14 @@ def page(
     embed: Annotated[
         bool, typer.Option("--embed", help="Put the audio into the page: one file to send around.")
     ] = False,
+    only: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LIST",
+            help="Show these clips and no others: what a page saves of those kept. With -o, which gets the files too.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a listening page of a run's clips: one static HTML file.
 
@@ -116,7 +124,7 @@ def page(
     """
     from audio_gen.pages.listening import write_page
 
-    product(write_page(run, audio="embed" if embed else "link", output=output))
+    product(write_page(run, audio="embed" if embed else "link", output=output, only=only))
 
 
 def run(

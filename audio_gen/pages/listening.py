@@ -7,7 +7,7 @@ generated for those labels, in order. Nothing is chosen, nothing is normalised.
 import base64
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,10 @@ from urllib.parse import quote
 import numpy as np
 
 from audio_gen.audio import probe, read
-from audio_gen.errors import OutputError, SettingError
+from audio_gen.errors import DataError, OutputError, SettingError
 from audio_gen.pages.facts import facts_html
 from audio_gen.pages.images import Axes, Waveform, colour_stops, outline, spectrogram
-from audio_gen.pages.manifest import Manifest, read_manifest
+from audio_gen.pages.manifest import Clip, Manifest, read_manifest
 from audio_gen.pages.rows import Drawn, contents_html, group_clips, table_html
 
 PIXELS_PER_SECOND = 160
@@ -33,17 +33,29 @@ LOUDER_DB = 0.1
 _MEDIA = {".flac": "audio/flac", ".mp3": "audio/mpeg", ".ogg": "audio/ogg"}
 
 
-def write_page(run: Path, *, audio: Literal["link", "embed"] = "link", output: Path | None = None) -> Path:
+def write_page(
+    run: Path,
+    *,
+    audio: Literal["link", "embed"] = "link",
+    output: Path | None = None,
+    only: Path | None = None,
+) -> Path:
     """Write `index.html` from `run/clips/clips.json` into `output` (`run/page` if None) and return its path.
 
     "link": the page plays the files of `run/clips`; with an `output` elsewhere they are copied to
-    `output/clips`. "embed": the one file holds all audio, as the files' own bytes. An existing page is
-    replaced. Raises DataError (manifest or clips missing or damaged), AudioFileError (an unreadable clip),
-    OutputError (no page can be written there).
+    `output/clips`. "embed": the one file holds all audio, as the files' own bytes. `only`: a list of the generated
+    clips to show, one file a line, as a page saves it. An existing page is replaced. Raises DataError (manifest,
+    clips or list missing or damaged), AudioFileError (an unreadable clip), OutputError (no page can be written
+    there), SettingError (no output for a page of some clips).
     """
     if audio not in ("link", "embed"):
         raise SettingError(f'audio must be "link" or "embed", got {audio!r}')
     manifest = read_manifest(run)
+    made = len(manifest.clips)
+    if only is not None:
+        if output is None:
+            raise SettingError(f"{only}: the page of all clips stays; say where that of some goes, with -o")
+        manifest = manifest.model_copy(update={"clips": _listed(manifest.clips, only)})
     folder = run / "page" if output is None else output
     away = folder.resolve() != (run / "page").resolve()
     page = folder / "index.html"
@@ -52,7 +64,7 @@ def write_page(run: Path, *, audio: Literal["link", "embed"] = "link", output: P
         urls = {clip.file: quote(base + clip.file) for clip in manifest.everything}
     else:
         urls = {}
-    html = _page_html(manifest, run / "clips", urls)
+    html = _page_html(manifest, run / "clips", urls, made)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if audio == "link" and away:
@@ -66,8 +78,8 @@ def write_page(run: Path, *, audio: Literal["link", "embed"] = "link", output: P
     return page
 
 
-def _page_html(manifest: Manifest, folder: Path, urls: Mapping[str, str]) -> str:
-    """The whole page. Clips without a URL are embedded."""
+def _page_html(manifest: Manifest, folder: Path, urls: Mapping[str, str], made: int) -> str:
+    """The whole page, of so many clips `made`. Clips without a URL are embedded."""
     everything = manifest.everything
     infos = [probe(folder / clip.file) for clip in everything]
     longest = max((info.seconds for info in infos), default=1.0)
@@ -89,14 +101,40 @@ def _page_html(manifest: Manifest, folder: Path, urls: Mapping[str, str]) -> str
         _key(axes, width),
         title=escape(manifest.title or manifest.facts.model or "Listening page"),
         text=f"<p>{escape(manifest.text)}</p>\n" if manifest.text else "",
-        count=f"{len(manifest.clips)} generated, {len(manifest.real)} real.",
+        count=_count(len(manifest.clips), made, len(manifest.real)),
         level=level,
         facts=facts_html(manifest.facts),
         contents=contents_html(sets),
         tables="\n".join(tables),
         css=_asset("listening.css"),
         script=_asset("listening.js"),
+        keeping=_asset("keeping.js"),
     )
+
+
+def _count(shown: int, made: int, real: int) -> str:
+    if shown == made:
+        return f"<strong>Uncurated:</strong> every clip generated is shown. {made} generated, {real} real."
+    return f"<strong>Chosen by ear:</strong> {shown} of {made} generated, beside {real} real ones."
+
+
+def _listed(clips: Sequence[Clip], path: Path) -> list[Clip]:
+    """Those of `clips` that a list names. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read as a list of clips: {why}") from None
+    known = {clip.file: clip for clip in clips}
+    wanted = {line.strip().replace("\\", "/").removeprefix("clips/"): None for line in lines if line.strip()}
+    for name in wanted:
+        if name not in known:
+            raise DataError(
+                f"{path}: names {name!r}, which is none of the generated clips; is it another run's list?"
+            )
+    if not wanted:
+        raise DataError(f"{path}: names no clips")
+    return [clip for clip in clips if clip.file in wanted]
 
 
 def _draw(path: Path, sample_rate: int, axes: Axes, url: str | None) -> Drawn:

@@ -202,7 +202,8 @@ def _generated_cell(clip: Clip, drawn: Drawn, loud_db: float) -> str:
     if drawn.level_db > loud_db:
         notes += '<br><span class="mark">louder than any real clip</span>'
         spoken += ", louder than any real clip"
-    return _cell(clip.file, drawn, spoken, f' data-seed="{clip.seed}" data-stream="{clip.stream}"', notes)
+    data = f' data-file="{escape(clip.file)}" data-seed="{clip.seed}" data-stream="{clip.stream}"'
+    return _cell(clip.file, drawn, spoken, data, notes)
 
 
 def _cell(file: str, drawn: Drawn, spoken: str, data: str, notes: str) -> str:
