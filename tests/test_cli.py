@@ -42,6 +42,7 @@ VERBS = [
     "models",
     "info",
     "bench",
+    "serve",
 ]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, pipes and limits of POSIX")
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audio_gen.audio import wav
-from audio_gen.audio.files import FileSink, PipeSink, Sink, create
+from audio_gen.audio.files import FileSink, Sink, create
 from audio_gen.audio.tags import riff_info
 from audio_gen.errors import OutputError
 
@@ -143,7 +143,7 @@ class SamplePipe:
     """WAV or raw samples to a pipe, with the right sizes if `total` samples are known, else "unknown"."""
 
     def __init__(
-        self, sink: PipeSink, sample_rate: int, bits: int, tags: dict[str, str], raw: bool, total: int | None
+        self, sink: Sink, sample_rate: int, bits: int, tags: dict[str, str], raw: bool, total: int | None
     ) -> None:
         self.samples = 0
         self._bits = bits

@@ -27,6 +27,7 @@ from audio_gen.cli import (
     presets,
     quantize,
     replay,
+    serve,
     train,
     vocode,
 )
@@ -76,6 +77,7 @@ app.command("run")(pipeline.run)
 app.command("models")(models.models)
 app.command("info")(models.info)
 app.command("bench")(bench.bench)
+app.command("serve")(serve.serve)
 
 
 def main() -> None:
