@@ -44,9 +44,8 @@ def sound(answer):
 
 
 def rounded(waveform, bits):
-    return np.rint(waveform * 2 ** (bits - 1)).clip(max=2 ** (bits - 1) - 1).astype(np.float32) / 2 ** (
-        bits - 1
-    )
+    full = 2 ** (bits - 1)
+    return np.rint(waveform * full).clip(-full, full - 1).astype(np.float32) / full
 
 
 def test_a_clip_is_what_the_model_plays(client, models):
