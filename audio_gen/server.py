@@ -10,7 +10,6 @@ client writes names a file here.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -26,7 +25,6 @@ from audio_gen.errors import AudioGenError, SettingError
 from audio_gen.fades import parse_fade
 from audio_gen.mixtures import label_mixtures, parse_mixture
 from audio_gen.notes import Notes
-from audio_gen.pitch import is_note
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
 from audio_gen.sampler.parts import Part, samples_of, turned
 from audio_gen.sampler.take import Take
@@ -216,14 +214,10 @@ def _harmless(asked: Any) -> Any:
 
 
 def _sung(name: str, value: Any) -> Any:
-    """A curve's value, none of which is the name of a file."""
-    for each in [value] if isinstance(value, float | int | str) else [one for _, one in value]:
-        with contextlib.suppress(ValueError):
-            float(each)
-            continue
-        if not is_note(str(each)):
-            raise SettingError(f"curve {name} must be a number or a note, such as 110 or a2, got {each!r}")
-    return value
+    """A curve's value as moments, none of which can be the name of a file."""
+    if name == "notes":
+        raise SettingError("notes are sent as notes, not as a curve")
+    return [(0.0, value)] if isinstance(value, float | int | str) else value
 
 
 def _about(model: Model) -> dict[str, Any]:

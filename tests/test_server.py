@@ -111,7 +111,9 @@ def test_what_there_is(client):
         ("/models/labels/play?seed=-1", 400, "seed: "),
         ("/models/labels/play?format=mp3", 400, "format: "),
         ("/models/pitch/play", 400, "pitch"),
-        ("/models/pitch/play?curve=pitch=FILE", 400, "must be a number or a note"),
+        ("/models/pitch/play?curve=pitch=FILE", 400, "curve 'pitch': must be a number"),
+        ("/models/pitch/play?curve=pitch=nan", 400, "curve 'pitch': "),
+        ("/models/pitch/play?curve=notes=FILE", 400, "notes are sent as notes"),
     ],
 )
 def test_mistakes_are_one_line(client, tmp_path, path, status, words):
