@@ -167,7 +167,7 @@ def test_every_option_says_what_it_is_for(verb: str) -> None:
         ("frobnicate",),
         ("--frobnicate",),
         *((verb, "--frobnicate") for verb in VERBS),
-        *((verb, "a", "b", "c") for verb in VERBS),
+        *((verb, "a", "b", "c") for verb in VERBS if verb != "serve"),  # which takes any number of models
         ("generate",),
         ("generate", "m", "--seconds", "long"),
         ("generate", "m", "--count", "0"),
