@@ -10,7 +10,7 @@ client writes names a file here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Query, Request
@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from audio_gen import __version__
 from audio_gen.audio.outputs import SamplePipe
@@ -25,6 +26,7 @@ from audio_gen.errors import AudioGenError, SettingError
 from audio_gen.fades import parse_fade
 from audio_gen.mixtures import label_mixtures, parse_mixture
 from audio_gen.notes import Notes
+from audio_gen.player_curves import CurveValue, curve_of
 from audio_gen.sampler.model import CHUNK_SECONDS, Model
 from audio_gen.sampler.parts import Part, samples_of, turned
 from audio_gen.sampler.take import Take
@@ -32,6 +34,8 @@ from audio_gen.sampler.voices import Voices
 
 MEDIA = {"wav": "audio/wav", "raw": "application/octet-stream"}
 RETRY_SECONDS = 1
+SENT = "sent"
+"""In place of a file's name, where what is followed came with the wish."""
 
 Moments = list[tuple[float, Any]]
 
@@ -130,19 +134,24 @@ def create_app(models: Sequence[Model], *, voices: int = 2, most_seconds: float 
         except BaseException:
             free.release()
             raise
-        return StreamingResponse(_released(pieces, free), media_type=MEDIA[wish.format])
+        return _Answer(pieces, MEDIA[wish.format], free)
 
     return app
 
 
-async def _released(pieces: Iterator[bytes], free: asyncio.Semaphore) -> AsyncIterator[bytes]:
-    """`pieces`, made in a thread one after another as they are sent; then, or when the client is gone, frees its
-    voice."""
-    try:
-        while (piece := await run_in_threadpool(next, pieces, None)) is not None:
-            yield piece
-    finally:
-        free.release()
+class _Answer(StreamingResponse):
+    """Bytes made in a thread, piece after piece as they are sent; then, or when the client is gone, however early, its
+    voice is free."""
+
+    def __init__(self, pieces: Iterator[bytes], media_type: str, free: asyncio.Semaphore) -> None:
+        super().__init__(pieces, media_type=media_type)
+        self.free = free
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.free.release()
 
 
 def _pieces(model: Model, wish: Wish) -> Iterator[bytes]:
@@ -153,13 +162,11 @@ def _pieces(model: Model, wish: Wish) -> Iterator[bytes]:
     temperature = None if wish.temperature is None else parse_fade(_harmless(wish.temperature), "temperature")
     others = (wish.top_k, wish.top_p, wish.min_p, wish.sketch_temperature, wish.guidance, wish.doubt)
     draw, fade = turned(model.draw, temperature, *others)
-    curves: dict[str, Any] = {name: _sung(name, value) for name, value in wish.curves.items()}
-    if wish.notes is not None:
-        curves["notes"] = Notes(tuple(wish.notes))
+    curves, given = _curves(wish)
     samples = samples_of(wish.seconds, model.sample_rate)
     parts = [Part(labels, wish.seed, wish.stream, draw, samples, fade=fade)]
     voices = model.start(parts, curves or None)
-    written, given = ({name: str(value) for name, value in some.items()} for some in (labels, wish.curves))
+    written = {name: str(mixture) for name, mixture in labels.items()}
     take = Take(
         model.name, model.checkpoint.hash, wish.seconds, written, wish.seed, wish.stream, draw, given, model.arithmetic,
         fade=str(fade or ""),
@@ -202,6 +209,8 @@ def _pairs(texts: Sequence[str], what: str) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise SettingError(f"{what} {text!r} must be NAME=VALUE, such as label=drum=kick")
+        if name in found:
+            raise SettingError(f"{what} {name} is given twice")
         found[name] = value
     return found
 
@@ -213,11 +222,21 @@ def _harmless(asked: Any) -> Any:
     return asked
 
 
-def _sung(name: str, value: Any) -> Any:
-    """A curve's value as moments, none of which can be the name of a file."""
-    if name == "notes":
+def _curves(wish: Wish) -> tuple[dict[str, CurveValue], dict[str, str]]:
+    """What is to be followed, none of which is the name of a file; and what identifies it in a `Take`."""
+    if "notes" in wish.curves:
         raise SettingError("notes are sent as notes, not as a curve")
-    return [(0.0, value)] if isinstance(value, float | int | str) else value
+    curves: dict[str, CurveValue] = {}
+    given = {}
+    for name, value in wish.curves.items():
+        if isinstance(value, list):
+            curves[name], given[name] = value, f"{SENT} {curve_of(name, value).digest}"
+        else:
+            curves[name], given[name] = [(0.0, value)], str(value)
+    if wish.notes is not None:
+        notes = Notes(tuple(wish.notes))
+        curves["notes"], given["notes"] = notes, f"{SENT} {notes.digest}"
+    return curves, given
 
 
 def _about(model: Model) -> dict[str, Any]:

@@ -34,6 +34,9 @@ def test_a_file_is_made_again(toy, name):
     assert call("replay", name, "--model", toy, "-o", "b.wav").text.strip() == "b.wav"
     assert np.array_equal(read("b.wav"), read(name))
     assert call("replay", name, "--model", toy, "-o", "b.wav").code == 1
+    before = Path(name).read_bytes()
+    itself = call("replay", name, "--model", toy, "-o", name, "--force")
+    assert itself.code == 1 and "is the file itself" in itself.errors and Path(name).read_bytes() == before
 
 
 def test_a_clip_of_many_is_made_again(toy):

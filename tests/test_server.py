@@ -9,13 +9,25 @@ import pytest
 import soundfile
 from command_line import LABELS, RATE, call, write_model
 from fastapi.testclient import TestClient
+from networks import network_settings, random_tensors
+from starlette.requests import ClientDisconnect
 
 from audio_gen.audio import read_tags
-from audio_gen.notes import Notes
+from audio_gen.checkpoint import Checkpoint
+from audio_gen.codec import Codec
+from audio_gen.notes import CHANNELS, Notes
 from audio_gen.sampler import load
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.take import Take
-from audio_gen.server import Wish, _pieces, _released, create_app
+from audio_gen.server import create_app
+from audio_gen.shape import NetworkShape
+
+SCOPE = {
+    "type": "http", "method": "GET", "path": "/models/labels/play", "raw_path": b"/models/labels/play", "headers": [],
+    "http_version": "1.1", "asgi": {"version": "3.0", "spec_version": "2.4"}, "scheme": "http", "server": ("x", 1),
+    "client": ("x", 1), "root_path": "",
+}  # fmt: skip
+"""A request as a server hands it on."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +41,12 @@ def models(tmp_path_factory) -> dict[str, Model]:
     for name, model in loaded.items():
         model.name = name
     return loaded
+
+
+def pianist() -> Checkpoint:
+    """A model that plays notes."""
+    shape = NetworkShape.from_dict(network_settings([3, 3], [16, 16], [4], curve_channels=CHANNELS, hop=64))
+    return Checkpoint(shape, Codec(), RATE, random_tensors(shape, 4), ("notes",), card={"name": "pianist"})
 
 
 @pytest.fixture
@@ -101,6 +119,7 @@ def test_what_there_is(client):
         ("/models/drum", 404, "no model 'drum'"),
         ("/models/labels/play?label=drum=gong", 400, "unknown value 'gong'"),
         ("/models/labels/play?label=dum=kick", 400, "unknown label 'dum'"),
+        ("/models/labels/play?label=drum=kick&label=drum=hat", 400, "label drum is given twice"),
         ("/models/labels/play?label=kick", 400, "must be NAME=VALUE"),
         ("/models/labels/play?label=drum=FILE.csv", 400, "files are not read for clients"),
         ("/models/labels/play?temperature=FILE.csv", 400, "files are not read for clients"),
@@ -136,33 +155,31 @@ def test_a_voice_is_free_again_after_every_end(client, models):
         assert client.get("/models/labels/play?label=drum=gong").status_code == 400
         assert client.get("/models/labels/play?seconds=0.05").status_code == 200
 
-    async def left() -> bool:
-        free = asyncio.Semaphore(1)
-        await free.acquire()
-        body = _released(_pieces(models["labels"], Wish(seconds=2.0)), free)
-        await anext(body)
-        await body.aclose()  # the client is gone
-        return free.locked()
+    app, gone = create_app([models["labels"]], voices=1, most_seconds=2.0), []
 
-    assert not asyncio.run(left())
+    async def leave(after: int) -> None:
+        """A client that is gone after so many messages, the first of which is the answer's head."""
+
+        async def receive():
+            await asyncio.sleep(60)
+
+        async def send(message):
+            if len(gone) == after:
+                raise OSError("gone")
+            gone.append(message["type"])
+
+        with pytest.raises((OSError, ClientDisconnect)):
+            await app(SCOPE | {"query_string": b"seconds=2"}, receive, send)
+
+    for after in (0, 1, 2):
+        gone.clear()
+        asyncio.run(leave(after))
+        assert len(gone) == after
+    assert TestClient(app).get("/models/labels/play?seconds=0.05").status_code == 200
 
 
 def test_who_comes_too_many_is_asked_to_wait(models):
     app = create_app([models["labels"]], voices=1)
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/models/labels/play",
-        "headers": [],
-        "http_version": "1.1",
-    }
-    scope |= {
-        "asgi": {"version": "3.0"},
-        "scheme": "http",
-        "server": ("x", 1),
-        "client": ("x", 1),
-        "root_path": "",
-    }
     answers = []
 
     async def ask(query: bytes, started: asyncio.Event, go_on: asyncio.Event) -> None:
@@ -175,7 +192,7 @@ def test_who_comes_too_many_is_asked_to_wait(models):
                 started.set()
                 await go_on.wait()
 
-        await app(scope | {"query_string": query, "raw_path": b"/"}, receive, send)
+        await app(SCOPE | {"query_string": query}, receive, send)
 
     async def both() -> None:
         first, second, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -190,8 +207,25 @@ def test_who_comes_too_many_is_asked_to_wait(models):
     assert [status for status, _ in answers] == [200, 503] and answers[1][1][b"retry-after"] == b"1"
 
 
-def test_notes_are_those_of_a_roll():
-    assert Notes(tuple(Wish(notes=[(0.0, 0.5, 60, 80)]).notes or ())) == Notes(((0.0, 0.5, 60, 80),))
+def test_what_was_sent_is_named_by_its_digest(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wish = {"curves": {"pitch": [[0, "a2"], [0.1, 220]]}, "seconds": 0.2}
+    path = tmp_path / "a.wav"
+    path.write_bytes(client.post("/models/pitch/play", json=wish).content)
+    model = write_model(tmp_path / "pitch.safetensors", curves=("pitch",), curve_channels=3)
+    called = call("replay", path, "--model", model)
+    assert called.code == 2 and "follows sent; say where that is with --curve pitch=FILE" in called.errors
+    (tmp_path / "tune.csv").write_text("0,a2\n0.1,220\n")
+    assert "the same" in call("replay", path, "--model", model, "--curve", "pitch=tune.csv").errors
+
+
+def test_notes_are_followed_and_told_of():
+    app = create_app([Model(pianist())])
+    wish = {"notes": [[0.0, 0.2, 60, 80]], "seconds": 0.2}
+    answer = TestClient(app).post("/models/pianist/play", json=wish)
+    ours = Model(pianist()).generate(0.2, curves={"notes": Notes(((0.0, 0.2, 60, 80),))})
+    assert np.array_equal(sound(answer), rounded(ours, 16))
+    assert f"sent {Notes(((0.0, 0.2, 60, 80),)).digest}".encode() in answer.content
 
 
 def test_wrong_settings_of_the_server_are_one_line(tmp_path):
@@ -200,6 +234,7 @@ def test_wrong_settings_of_the_server_are_one_line(tmp_path):
         (("--most-seconds", 0), "--most-seconds must be above 0"),
         ((toy, toy), "two of the models have one name"),
         (("nothing",), "neither a bundled model"),
+        ((toy, "--host", "256.0.0.1"), "256.0.0.1:8000: cannot be listened at"),
     ]:
         called = call("serve", *arguments)
         assert called.code in (1, 2) and words in called.errors and called.errors.count("\n") == 1

@@ -1,15 +1,14 @@
 """The verb serve."""
 
 import math
+import socket
 from typing import Annotated
 
 import typer
 
 from audio_gen.cli.options import Precision, PrecisionName, Quiet, need
 from audio_gen.cli.progress import say
-from audio_gen.errors import SettingError
-
-INSTALL = "serve"
+from audio_gen.errors import OutputError, SettingError
 
 
 def serve(
@@ -48,6 +47,17 @@ def serve(
     if len({*names}) < len(names):
         raise SettingError(f"two of the models have one name: {', '.join(names)}; serve them at two ports")
     app = create_app(loaded, voices=voices, most_seconds=most_seconds)
-    server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning" if quiet else "info"))
-    say(f"plays {', '.join(names)}; try http://{host}:{port}/models/{names[0]}/play", quiet)
-    server.run()
+    with _listening(host, port) as ear:
+        place = f"http://{host}:{ear.getsockname()[1]}"
+        say(f"plays {', '.join(names)}; try {place}/models/{names[0]}/play; Ctrl-C stops", quiet)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[ear])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises OutputError where nobody can listen."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise OutputError(
+            f"{host}:{port}: cannot be listened at: {error.strerror}; give another --port"
+        ) from None

@@ -83,17 +83,11 @@ def build(
     destination = destination or SOURCES / library_name(system)
     common = [*FLAGS, *([] if system == "win32" else ["-fPIC"]), *(flags or [])]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for name, chosen in kernels(machine or platform.machine()).items():
-            target = Path(folder) / f"{name}.o"
-            _run([*compiler, *common, *chosen, "-c", str(SOURCES / "engine.c"), "-o", str(target)])
-            objects.append(str(target))
+        objects = _objects([*compiler, *common], machine or platform.machine(), folder)
         library = Path(folder) / library_name(system)
         once = [str(SOURCES / name) for name in ("library.c", "limits.c")]
         _run([*compiler, *common, "-shared", *once, *objects, "-o", str(library)])
-        partial = destination.with_name(destination.name + ".part")
-        shutil.copyfile(library, partial)
-        partial.replace(destination)  # a running process keeps the library it has loaded
+        _install(library, destination)
     return destination
 
 
@@ -112,33 +106,34 @@ def build_browser(destination: Path | None = None) -> Path:
     if not importlib.util.find_spec("ziglang"):
         raise BuildError("needs the package ziglang; run: pip install ziglang")
     compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", *FLAGS, "-msimd128"]
+    exports = [f"-Wl,--export=audio_gen_{verb}" for verb in BROWSER_VERBS]
+    linking = ["-mexec-model=reactor", "-Wl,--strip-all", *exports]
     with tempfile.TemporaryDirectory() as folder:
-        objects = []
-        for name, chosen in kernels("wasm32").items():
-            objects.append(str(Path(folder) / f"{name}.o"))
-            _run([*compiler, *chosen, "-c", str(SOURCES / "engine.c"), "-o", objects[-1]])
+        objects = _objects(compiler, "wasm32", folder)
         once = [str(SOURCES / name) for name in ("library.c", "browser.c")]
-        exports = [f"-Wl,--export=audio_gen_{verb}" for verb in BROWSER_VERBS]
         module = Path(folder) / destination.name
-        _run(
-            [
-                *compiler,
-                "-mexec-model=reactor",
-                *once,
-                *objects,
-                "-Wl,--strip-all",
-                *exports,
-                "-o",
-                str(module),
-            ]
-        )
-        partial = destination.with_name(destination.name + ".part")
-        try:
-            shutil.copyfile(module, partial)
-            partial.replace(destination)
-        except OSError as error:
-            raise BuildError(f"{destination}: cannot be written: {error.strerror}") from None
+        _run([*compiler, *linking, *once, *objects, "-o", str(module)])
+        _install(module, destination)
     return destination
+
+
+def _objects(compiler: list[str], machine: str, folder: str) -> list[str]:
+    """The compilations of engine.c for `machine`, in `folder`."""
+    objects = []
+    for name, chosen in kernels(machine).items():
+        objects.append(str(Path(folder) / f"{name}.o"))
+        _run([*compiler, *chosen, "-c", str(SOURCES / "engine.c"), "-o", objects[-1]])
+    return objects
+
+
+def _install(built: Path, destination: Path) -> None:
+    """Put it in place at once: a running process keeps the library it has loaded."""
+    partial = destination.with_name(destination.name + ".part")
+    try:
+        shutil.copyfile(built, partial)
+        partial.replace(destination)
+    except OSError as error:
+        raise BuildError(f"{destination}: cannot be written: {error.strerror}") from None
 
 
 def _run(command: list[str]) -> None:

@@ -71,7 +71,6 @@ def pack_player(model: Model) -> tuple[dict[str, Any], bytes]:
     draw = model.draw
     header = {
         "name": model.name,
-        "hash": model.checkpoint.hash,
         "precision": model.precision,
         "sampleRate": model.sample_rate,
         "seconds": LONGEST_CLIP if model.checkpoint.end_seconds else None,

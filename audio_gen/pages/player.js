@@ -207,7 +207,7 @@ class Player {
 function unpack(text, bytes) {
   const types = { f4: Float32Array, f8: Float64Array, u1: Uint8Array };
   return JSON.parse(text, (key, value) =>
-    value?.type in types ? new types[value.type](bytes, value.at, value.count) : value);
+    typeof value?.at === "number" && value.type in types ? new types[value.type](bytes, value.at, value.count) : value);
 }
 
 /** In a worker: makes a take as far as it is told to, in pieces, and listens in between. */

@@ -29,6 +29,8 @@ class Replay:
     take: Take
     model: Model
     samples: int
+    bits: int
+    """Of each sample in the file."""
 
     @classmethod
     def of(cls, path: Path, model: str | None = None) -> "Replay":
@@ -56,7 +58,7 @@ class Replay:
                 f"{path}: was made in {take.precision}, and {loaded.name} now plays in {loaded.arithmetic}: it has "
                 "been quantised anew"
             )
-        return cls(path, replace(take, seconds=info.seconds), loaded, info.frames)
+        return cls(path, replace(take, seconds=info.seconds), loaded, info.frames, BITS[info.subtype])
 
     def make(
         self,
@@ -73,6 +75,10 @@ class Replay:
         `curves` ("pitch=tune.csv"), `prompt` and `gain` (decibels) are what the file was made from and does not hold.
         Raises SettingError if they are missing or others, and what `render` raises.
         """
+        if output.exists() and output.samefile(self.path):
+            raise OutputError(
+                f"{output}: is the file itself, with nothing left to compare; give another one with -o"
+            )
         take = self.take
         frames = self._steered(curves)
         heard = None
@@ -87,9 +93,8 @@ class Replay:
                 )
         elif prompt is not None:
             raise SettingError(f"{self.path}: goes on from nothing; leave --prompt out")
-        bits = BITS[probe(self.path).subtype]
         render(
-            self.model, [take], [output], curves=frames, prompt=heard, bits=bits, force=force, progress=progress
+            self.model, [take], [output], curves=frames, prompt=heard, bits=self.bits, force=force, progress=progress
         )  # fmt: skip
         return _first_difference(self.path, output)
 
