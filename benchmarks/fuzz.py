@@ -79,9 +79,7 @@ def random_engines(shape: NetworkShape, random: np.random.Generator) -> list[Eng
         for name, channels in scale_shapes(shape).items()
     }
     isas = binding.usable_isas(binding.load_library(engine.library_path()))
-    if precision == "bf16" and random.random() < 0.5:
-        isas = [isa for isa in isas if isa != "avx512bf16"]
-    wanted = random.choice(isas, 1 if "avx512bf16" in isas and precision == "bf16" else 2)
+    wanted = random.choice(isas, 2)
     options: dict[str, Any] = {"precision": precision, "scales": scales if precision == "int8" else None}
     engines = [Engine(shape, tensors, isa=str(isa), **options) for isa in wanted]
     if random.random() < 0.5:

@@ -37,7 +37,13 @@ class Arithmetic:
                 total += np.rint(np.clip(x * reciprocal, -127, 127)).astype(np.int64) @ weights.T
             return y + scale * total.astype(np.float32)
         for matrix, x in zip(matrices, inputs, strict=True):
-            y = self.ascending(y, rounded(matrix) if self.precision == "bf16" else matrix, x)
+            if self.precision == "bf16":
+                count = matrix.shape[1]
+                pairs = np.arange(count + count % 2) ^ 1  # the second of each pair first
+                order = pairs[pairs < count]
+                y = self.ascending(y, rounded(matrix)[:, order], rounded(x)[:, order])
+            else:
+                y = self.ascending(y, matrix, x)
         return y
 
     @staticmethod

@@ -46,6 +46,17 @@ def test_chunks_leave_the_bits(case, chunk):
     assert np.array_equal(case.sample(coins, chunk=chunk), case.sample(coins))
 
 
+def test_a_held_frame_goes_on_from_where_it_began():
+    """Where in its period a wave is counts from the beginning of the frame, not of the call."""
+    case = Case("phase")
+    curves, coins = np.full((3, 1, 4), 0.3, np.float32), coins_of(9, 3, 400)
+    curves[:, :, 1:3] = 1.0, -1.3  # there is a pitch, whose period is no part of a frame
+    state, whole = case.engine.start(case.labels), case.engine.start(case.labels)
+    expected = case.engine.sample(whole, coins, draw(), curves)
+    chunks = [case.engine.sample(state, coins[:, at : at + 37], draw(), curves) for at in range(0, 400, 37)]
+    assert np.array_equal(np.concatenate(chunks, axis=1), expected)
+
+
 def test_other_streams_leave_the_bits(case):
     coins, threaded = coins_of(3, 3, 100), case.compiled(threads=2)
     whole, drawn = case.logits(), case.sample(coins)

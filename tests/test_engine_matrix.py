@@ -116,4 +116,9 @@ def test_the_bundled_model_draws_what_the_network_draws(name):
     with torch.no_grad():
         frames = None if curves is None else torch.as_tensor(curves).double()
         logits = network(torch.as_tensor(before)[None], None, torch.as_tensor(labels), frames)[0][0].numpy()
-    assert tokens.tolist() == [numpy_draw(logits[t], tossed[0, t], draw()) for t in range(time)]
+    wanted = np.array([numpy_draw(logits[t], tossed[0, t], draw()) for t in range(time)])
+    differing = np.flatnonzero(tokens != wanted)
+    assert len(differing) <= 2  # float32 and float64 part where a coin falls between their sums
+    for t in differing:
+        shares = np.cumsum(np.exp(logits[t] - logits[t].max()))
+        assert abs(shares[min(tokens[t], wanted[t])] / shares[-1] - tossed[0, t]) < 1e-5

@@ -115,3 +115,23 @@ def test_copies_are_made_again_by_vocode(tmp_path, monkeypatch):
     assert call("vocode", "tone.wav", "--model", "v.safetensors", "-o", "a.wav").code == 0
     called = call("replay", "a.wav", "--model", "v.safetensors")
     assert called.code == 2 and "make it again with audio-gen vocode" in called.errors, called.errors
+
+
+CLIPS = Path(__file__).parents[1] / "samples"
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        "drums/clips/drums/kick-2-t0.8-000.flac",
+        "digits/clips/digits/7-theo-t1.0-000.flac",
+        "textures/clips/textures/rain-000.flac",
+        "bass/clips/notes/arco-c2-vl3-t0.9-000.flac",
+        "piano/clips/composed/composed-000.flac",
+    ],
+)
+def test_what_another_machine_made_is_made_again(clip, monkeypatch):
+    """Clips of the listening pages, in int8 and bf16. The processor that made them has dot products of both."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "zoo"))
+    called = call("replay", CLIPS / clip)
+    assert called.code == 0 and "the same, " in called.errors, called.errors

@@ -30,8 +30,6 @@ def live(
     from audio_gen.targets import check_free
 
     loaded = load(model, precision=precision.value)
-    if precision is PrecisionName.AUTO and loaded.precision == "bf16":
-        loaded = load(model, precision="fp32")  # whose tokens are the same on every machine
     check_playable(loaded)
     path = output or Path(f"{loaded.name}-live.html")
     check_free(path, force)

@@ -22,7 +22,7 @@ ISA_FLAGS = {
     "avx512bf16": [*_AVX512, "-mavx512bf16"],
     "avx512vnni": [*_AVX512, "-mavx512vnni"],
     "avx512": _AVX512,
-    "avx2": ["-mavx2"],
+    "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
 WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}

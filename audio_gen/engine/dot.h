@@ -22,6 +22,13 @@ INLINE ints dot(ints sum, ints weight, ints q) {
 INLINE ints dot(ints sum, ints weight, ints q) {
     return (ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)q, (__m256i)weight);
 }
+#elif defined(__AVX2__) && !defined(__AVX512BW__)
+/* Signed bytes times the unsigned sizes of the others; a pair of such products, 2 * 127 * 127 at most, still fits into 16
+   bits. */
+INLINE ints dot(ints sum, ints weight, ints q) {
+    const __m256i sizes = _mm256_abs_epi8((__m256i)q), turned = _mm256_sign_epi8((__m256i)weight, (__m256i)q);
+    return sum + (ints)_mm256_madd_epi16(_mm256_maddubs_epi16(sizes, turned), _mm256_set1_epi16(1));
+}
 #elif defined(__ARM_FEATURE_DOTPROD)
 INLINE ints dot(ints sum, ints weight, ints q) {
     const int8x16_t w = vreinterpretq_s8_s32((int32x4_t)weight);
@@ -55,11 +62,31 @@ INLINE ints dot(ints sum, ints weight, ints q) {
 }
 #endif
 
-#elif WEIGHT_BITS == 16 && NARROWS
+#elif WEIGHT_BITS == 16
 
-/* Pairs of bfloat16: the odd product is added to the sum first, then the even one, fused, without denormals. */
+/* sum + a b of bfloat16 numbers. A product of two has 16 bits, so it is exact, and it makes no difference whether it is
+   fused with the addition (unless it is smaller than 2^-126, which a sum does not notice). */
+INLINE vec add_product(vec sum, vec a, vec b) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined(__aarch64__)
+    return (vec)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+    return sum + a * b;
+#endif
+}
+
+/* Pairs of bfloat16: the odd product is added to the sum first, then the even one, as the instruction of processors that
+   have one does. */
 INLINE vec dot(vec sum, vec weight, vec x) {
+#if defined(__AVX512BF16__)
     return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)weight, (__m512bh)x);
+#else
+    sum = add_product(sum, (vec)((vec_bits)weight & 0xffff0000u), (vec)((vec_bits)x & 0xffff0000u));
+    return add_product(sum, (vec)((vec_bits)weight << 16), (vec)((vec_bits)x << 16));
+#endif
 }
 
 #endif

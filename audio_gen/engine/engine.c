@@ -2,7 +2,7 @@
 
    Compiled per instruction set and precision (ENGINE_NAME is the symbol, WEIGHT_BITS the precision). All instruction
    sets give the same bits: only IEEE additions, products and quotients in a fixed order, no contraction, and an
-   exponential of our own (dot products of bfloat16 excepted). A block of work has one row per (stream, frame);
+   exponential of our own. A block of work has one row per (stream, frame);
    drawing makes blocks of one frame, priming of many, through the same code.
 
    Vectors that a product reads are *inputs*: float32 as they are, or narrowed (see inputs.h). A pointer to inputs

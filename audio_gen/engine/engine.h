@@ -6,8 +6,8 @@
 
    Precisions. What reads a vector of activations is a matrix product; its weights may be narrower than float32:
 
-   bf16  weights are rounded to bfloat16. Where the processor has dot products of bfloat16 pairs, activations are
-         rounded too; elsewhere they stay float32, and sums are those of fp32, in the same order.
+   bf16  weights and activations are rounded to bfloat16, half to even. Their products are exact, sums float32: of each
+         pair of inputs the second product is added first, as processors with dot products of such pairs do it.
    int8  weights and activations are whole numbers from -127 to 127, and y = (start + bias) + scale * (float)sum: the
          sum is exact, so its order is free and instruction sets agree. An activation x of channel c becomes
          q = round(x * steps[c]), half to even, clamped; a weight W becomes round(W / (steps[c] * scale[o])). All taps

@@ -36,7 +36,7 @@ class Engine:
     """The compiled network. All its methods may be called from several threads, on different states.
 
     Tokens do not depend on how calls are cut into chunks, on the number of streams or threads, or on the
-    instruction set: equal arguments give equal bits. One exception: bf16 with and without "avx512bf16".
+    instruction set: equal arguments give equal bits.
     """
 
     def __init__(
@@ -242,6 +242,8 @@ class Engine:
         first = state.position // self.shape.hop
         last = (state.position + steps - 1) // self.shape.hop
         frames = check_curves(curves, self.shape, state.streams, first - first_frame, last - first_frame)
+        if curves is not None:
+            first = min(first, first_frame + curves.shape[1] - 1)  # the frame that is held began when it began
         unit = 2 if "guidance" in arrays else 1  # pairs stay together
         groups = min(self.threads, state.streams // unit)
         bounds = [state.streams // unit * group // groups * unit for group in range(groups + 1)]

@@ -1,7 +1,7 @@
 /* Inputs: the vectors that products read, as wide as the precision and the instruction set want them.
 
-   fp32 and, where there are no dot products, bf16 read float32 as it is. int8 reads bytes, four to a word, plus
-   OFFSET: where the instruction multiplies signed bytes by unsigned ones. Dot products of bfloat16 read pairs. */
+   fp32 reads float32 as it is, bf16 pairs of bfloat16. int8 reads bytes, four to a word, plus OFFSET: where the
+   instruction multiplies signed bytes by unsigned ones. */
 #ifndef AUDIO_GEN_INPUTS_H
 #define AUDIO_GEN_INPUTS_H
 
@@ -15,7 +15,7 @@
 #if WEIGHT_BITS == 8
 #define NARROWS BYTES
 enum { PER_WORD = 4 };
-#elif WEIGHT_BITS == 16 && defined(__AVX512BF16__)
+#elif WEIGHT_BITS == 16
 #define NARROWS BFLOATS
 enum { PER_WORD = 2 };
 #else
@@ -60,11 +60,23 @@ INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const fl
     }
 }
 #elif NARROWS == BFLOATS
+/* The nearest bfloat16 numbers, half to even; 0 for denormals, as the instruction has it. */
+INLINE halves rounded(vec x) {
+#if defined(__AVX512BF16__)
+    return (halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+    const vec_bits bits = (vec_bits)x, size = bits & 0x7fffffffu;
+    vec_bits nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+    nearest = (vec_bits)CHOOSE((vec_bits)(size < 0x00800000u), bits & 0x80000000u, nearest);
+    nearest = (vec_bits)CHOOSE((vec_bits)(size > 0x7f800000u), bits | 0x00400000u, nearest); /* NaN */
+    return __builtin_convertvector(nearest >> 16, halves);
+#endif
+}
+
 INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const float *steps) {
     (void)steps;
     UNROLL for (int v = 0; v < wide; v++) {
-        const __m256i pairs = (__m256i)_mm512_cvtneps_pbh((__m512)x[v]);
-        _mm256_storeu_si256((__m256i *)((uint16_t *)row + o + v * LANES), pairs);
+        *(halves *)((uint16_t *)row + o + v * LANES) = rounded(x[v]);
     }
 }
 #else

@@ -28,6 +28,7 @@ enum { LANES = 4 };
 
 typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint32_t vec_bits __attribute__((vector_size(4 * LANES), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 INLINE vec load(const float *x) { return *(const vec *)x; }
 INLINE void store(float *y, vec x) { *(vec *)y = x; }
@@ -45,6 +46,8 @@ INLINE vec times(vec column, const float *scalar) {
 #endif
 }
 
+#define CHOOSE(mask, x, y) (vec)(((vec_bits)(mask) & (vec_bits)(x)) | (~(vec_bits)(mask) & (vec_bits)(y)))
+
 #if defined(__AVX512F__)
 #define LARGER(x, y) (vec)_mm512_max_ps((__m512)(x), (__m512)(y))
 #define SMALLER(x, y) (vec)_mm512_min_ps((__m512)(x), (__m512)(y))
@@ -55,7 +58,6 @@ INLINE vec times(vec column, const float *scalar) {
 #define LARGER(x, y) (vec)_mm_max_ps((__m128)(x), (__m128)(y))
 #define SMALLER(x, y) (vec)_mm_min_ps((__m128)(x), (__m128)(y))
 #else
-#define CHOOSE(mask, x, y) (vec)(((vec_bits)(mask) & (vec_bits)(x)) | (~(vec_bits)(mask) & (vec_bits)(y)))
 #define LARGER(x, y) CHOOSE((x) > (y), x, y)
 #define SMALLER(x, y) CHOOSE((x) < (y), x, y)
 #endif

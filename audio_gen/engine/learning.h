@@ -8,7 +8,6 @@
 
 #include "lanes.h"
 
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 INLINE vec widen(const uint16_t *x) { return (vec)(__builtin_convertvector(*(const halves *)x, vec_bits) << 16); }

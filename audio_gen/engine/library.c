@@ -21,7 +21,7 @@ static int all_bits(uint32_t found, uint32_t wanted) { return (found & wanted) =
    registers? Asked by ourselves, since not every compiler's runtime library knows the answer. */
 static int has(uint32_t kept, uint32_t ebx7, uint32_t ecx7, uint32_t eax7_1) {
     uint32_t a, b, c, d, low, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !all_bits(c, 1u << 27 | 1u << 28)) return 0; /* xgetbv, AVX */
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !all_bits(c, 1u << 12 | 1u << 27 | 1u << 28)) return 0; /* FMA, xgetbv, AVX */
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if (!all_bits(low, kept)) return 0;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all_bits(b, ebx7) || !all_bits(c, ecx7)) return 0;

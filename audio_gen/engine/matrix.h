@@ -114,6 +114,8 @@ INLINE void multiply_panels(const int bits, const Product *product) {
         row = rows_of(bits, 2, 4, product, row, origin, panel);
         rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #elif defined(__AVX2__)
+        if (bits == 16 && product->end != GATE) row = rows_of(bits, 4, 2, product, row, origin, panel);
+        if (bits == 16) row = rows_of(bits, 3, 4, product, row, origin, panel);
         row = rows_of(bits, 2, 4, product, row, origin, panel);
         rows_of(bits, 1, ROW_WIDE, product, row, origin, panel);
 #elif defined(__SSE2__)

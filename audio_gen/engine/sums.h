@@ -28,7 +28,7 @@ INLINE void add_floats(const int rows, const int wide, const uint32_t *weight, i
 }
 
 #if WEIGHT_BITS == 16
-/* The same with pairs of bfloat16 weights. */
+/* The same with pairs of bfloat16. */
 INLINE void add_pairs(const int rows, const int wide, const uint32_t *weight, int32_t groups, int32_t panel,
                       const float *const *x, vec (*sum)[16]) {
     UNROLL_2 for (int32_t g = 0; g < groups; g++, weight += panel) {
@@ -36,16 +36,8 @@ INLINE void add_pairs(const int rows, const int wide, const uint32_t *weight, in
         LOOK_AHEAD(weight)
         UNROLL for (int v = 0; v < wide; v++) column[v] = load((const float *)weight + v * LANES);
         UNROLL for (int r = 0; r < rows; r++) {
-#if NARROWS
             const vec pair = (vec)all_ints(((const word *)x[r])[g]);
             UNROLL for (int v = 0; v < wide; v++) sum[r][v] = dot(sum[r][v], column[v], pair);
-#else
-            const float first = x[r][2 * g], second = x[r][2 * g + 1];
-            UNROLL for (int v = 0; v < wide; v++) {
-                sum[r][v] += (vec)((vec_bits)column[v] << 16) * first;
-                sum[r][v] += (vec)((vec_bits)column[v] & 0xffff0000u) * second;
-            }
-#endif
         }
     }
 }
