@@ -6,11 +6,12 @@ The same weights and the same tokens in three layouts, interleaved in one proces
     rows            (batch, time, channels), matrix multiplies over shifted views: a plain prototype
     time-major      (time, batch, channels), the same with contiguous views
 
-each in float32 and under bfloat16 autocast; `time-major` also through torch.compile with --compile. `fused` is what
-audio_gen trains with on a CPU: time-major, the layers of a tier, the embedding and the cross-entropy as one operation
-each. A step is forward, loss, backward, gradient clipping and AdamW. The error is the largest difference of the logits
-from the float32 time-major ones. The last column is the share of the multiply-accumulates per second that a bfloat16
-matrix product of 4,096 × 512 × 512 makes between the same steps.
+each in float32 and, where the processor multiplies it, under bfloat16 autocast; `time-major` also through
+torch.compile with --compile. `fused` is what audio_gen trains with on a CPU: time-major, the layers of a tier, the
+embedding and the cross-entropy as one operation each. A step is forward, loss, backward, gradient clipping and AdamW.
+The error is the largest difference of the logits from the float32 time-major ones. The last column is the share of the
+multiply-accumulates per second that a matrix product of 4,096 × 512 × 512 in the narrowest of these numbers makes
+between the same steps.
 `--plain-allocator` shows what audio_gen.training.allocator brings. `-o FILE` keeps the tables as a page.
 """
 
@@ -32,6 +33,7 @@ from audio_gen.presets import preset_shape
 from audio_gen.settings import PREDICTORS
 from audio_gen.shape import NetworkShape
 from audio_gen.training.allocator import keep_memory
+from audio_gen.training.loop import multiplies_bf16
 from audio_gen.training.step import cross_entropy
 
 SHAPES = {
@@ -44,6 +46,7 @@ SHAPES = {
 BATCH, TIME = 4, 4096
 TITLE = "# Where the time of a training step goes\n\nMade by `python -m benchmarks.training`, which says what is what."
 PRODUCT, PRODUCTS = "matrix product", 16
+NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 Forward = Callable[[Network, Tensor], Tensor]
 
 
@@ -157,8 +160,7 @@ def make_step(network: Network, forward: Forward, tokens: Tensor, half: bool) ->
             logits, targets = logits.transpose(0, 1), tokens.transpose(0, 1)
         logits, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
         if forward is fused:
-            with torch.autocast("cpu", torch.bfloat16):
-                losses = cross_entropy(logits, targets)
+            losses = cross_entropy(logits, targets)
         else:
             losses = F.cross_entropy(logits.float(), targets, reduction="none")
         losses.mean().backward()
@@ -181,15 +183,17 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
     tokens = torch.randint(shape.levels, (BATCH, TIME), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     weights = randomised(shape).state_dict()
+    fastest = torch.bfloat16 if multiplies_bf16() else torch.float32
     formulations: list[tuple[Forward, bool]] = [
-        (forward, half) for forward in (convolutions, rows, time_major) for half in (False, True)
+        (forward, half)
+        for forward in (convolutions, rows, time_major, fused)
+        for half in ((False, True) if fastest is torch.bfloat16 else (False,))
     ]
-    formulations.append((fused, True))
     steps: dict[str, Callable[[], None]] = {}
     errors: dict[str, float] = {}
-    reference = _loaded(shape, weights)(tokens)[0].detach()
+    reference = time_major(_loaded(shape, weights), tokens).detach()
     for forward, half in formulations:
-        label = f"{forward.__name__.replace('_', '-')}, {'bf16' if half else 'fp32'}"
+        label = f"{forward.__name__.replace('_', '-')}, {NAMES[torch.bfloat16 if half else torch.float32]}"
         network = _loaded(shape, weights)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
             errors[label] = (forward(network, tokens).float() - reference).abs().max().item()
@@ -197,10 +201,12 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
     if compile_too:
         network = _loaded(shape, weights)
         by_torch = torch.compile(network)
-        label = "time-major, bf16, torch.compile"
+        label = f"time-major, {NAMES[fastest]}, torch.compile"
         errors[label] = float("nan")
-        steps[label] = make_step(network, lambda _, given: _of_unfused(by_torch, given), tokens, True)
-    factors = torch.randn(4096, 512).bfloat16(), torch.randn(512, 512).bfloat16()
+        steps[label] = make_step(
+            network, lambda _, given: _of_unfused(by_torch, given), tokens, fastest is torch.bfloat16
+        )
+    factors = torch.randn(4096, 512).to(fastest), torch.randn(512, 512).to(fastest)
     steps[PRODUCT] = lambda: [F.linear(*factors) for _ in range(PRODUCTS)] and None
     for step in steps.values():
         step()
@@ -213,19 +219,20 @@ def compare(name: str, shape: NetworkShape, compile_too: bool, rounds: int) -> s
             times[label].append(time.perf_counter() - began)
     medians = {label: statistics.median(spent) for label, spent in times.items()}
     limit = PRODUCTS * 4096 * 512 * 512 / medians.pop(PRODUCT)
+    plain = f"rows, {NAMES[fastest]}"
     lines = [
         f"{name}: {sum(p.numel() for p in network.parameters()):,} parameters, {shape.macs_per_sample:,.0f} "
         f"multiply-accumulates per sample, batch {BATCH} × {TIME:,}; a matrix product makes {limit / 1e9:,.0f} G a "
         "second.",
         "",
-        "| formulation | samples/s | of rows, bf16 | largest logit error | of the matrix product's rate |",
+        f"| formulation | samples/s | of {plain} | largest logit error | of the matrix product's rate |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for label, median in medians.items():
         speed = BATCH * TIME / median
         share = 3 * shape.macs_per_sample * speed / limit  # forwards once, backwards twice
         lines.append(
-            f"| {label} | {speed:,.0f} | {medians['rows, bf16'] / median:.2f}× | {errors[label]:.1e} | {share:.0%} |"
+            f"| {label} | {speed:,.0f} | {medians[plain] / median:.2f}× | {errors[label]:.1e} | {share:.0%} |"
         )
     return "\n".join(lines)
 

@@ -13,8 +13,12 @@ from audio_gen.network import Network, compiled, fused
 from audio_gen.shape import NetworkShape
 
 SHAPES = [(1, 1, 16), (7, 3, 48), (0, 2, 32), (300, 16, 128)]
-ROUNDED: dict[str, float] = {"rtol": 2**-8, "atol": 1e-5}
-"""Half of bfloat16's last place, and what float32 leaves of small numbers."""
+NUMBERS = [torch.bfloat16, torch.float32]
+ROUNDED: dict[torch.dtype, dict[str, float]] = {
+    torch.bfloat16: {"rtol": 2**-8, "atol": 1e-5},
+    torch.float32: {"rtol": 1e-5, "atol": 5e-6},
+}
+"""Half of the last place, and what float32 leaves of small numbers."""
 NEARLY: dict[str, float] = {"rtol": 1e-5, "atol": 1e-6}
 SUMMED: dict[str, float] = {"rtol": 1e-5, "atol": 1e-3}
 
@@ -23,8 +27,11 @@ def draw(*shape: int, size: float = 2.0, seed: int = 0) -> Tensor:
     return size * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def halves(*shape: int, size: float = 2.0, seed: int = 0) -> Tensor:
-    return draw(*shape, size=size, seed=seed).bfloat16()
+@pytest.fixture(params=NUMBERS, ids=str)
+def number(request: pytest.FixtureRequest) -> torch.dtype:
+    """What products read and write."""
+    kind: torch.dtype = request.param
+    return kind
 
 
 @pytest.fixture(params=usable_isas(load_library(library_path())))
@@ -52,9 +59,11 @@ def steered(z: Tensor, steer: Tensor, frames: Tensor | None) -> Tensor:
 @pytest.mark.usefixtures("isa", "team")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("told", [False, True])
-def test_the_gate_and_its_gradient_are_the_formula_s(shape: tuple[int, int, int], told: bool) -> None:
+def test_the_gate_and_its_gradient_are_the_formula_s(
+    shape: tuple[int, int, int], told: bool, number: torch.dtype
+) -> None:
     time, streams, width = shape
-    z, dh = halves(time, streams, 2 * width), halves(time, streams, width, seed=1)
+    z, dh = draw(time, streams, 2 * width).to(number), draw(time, streams, width, seed=1).to(number)
     frames = torch.arange(time) // 3 if told else None
     steer = draw(time // 3 + 1 if told else 1, streams, 2 * width, seed=2)
     dz = torch.empty_like(z)
@@ -63,14 +72,14 @@ def test_the_gate_and_its_gradient_are_the_formula_s(shape: tuple[int, int, int]
     exact = [each.double().requires_grad_() for each in (z, steer)]
     wanted = steered(exact[0], exact[1], frames)
     wanted.backward(dh.double())
-    torch.testing.assert_close(h.double(), wanted, **ROUNDED)
-    torch.testing.assert_close(dz.double(), exact[0].grad, **ROUNDED)
+    torch.testing.assert_close(h.double(), wanted, **ROUNDED[number])
+    torch.testing.assert_close(dz.double(), exact[0].grad, **ROUNDED[number])
     torch.testing.assert_close(dsteer.double(), exact[1].grad, **SUMMED)
 
 
 @pytest.mark.usefixtures("isa")
-def test_extremes_saturate_and_what_is_no_number_stays_none() -> None:
-    z = torch.zeros(1, 1, 32, dtype=torch.bfloat16)
+def test_extremes_saturate_and_what_is_no_number_stays_none(number: torch.dtype) -> None:
+    z = torch.zeros(1, 1, 32, dtype=number)
     z[..., :5] = torch.tensor([300.0, -torch.inf, 1e-30, torch.nan, 1.0])
     z[..., 16:21] = torch.tensor([300.0, torch.inf, -300.0, 0.0, torch.nan])
     h = compiled.gate(z, torch.zeros(1, 1, 32), None)[0, 0]
@@ -79,11 +88,11 @@ def test_extremes_saturate_and_what_is_no_number_stays_none() -> None:
 
 @pytest.mark.usefixtures("isa", "team")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_adding_rounds_and_sums_what_it_adds(shape: tuple[int, int, int]) -> None:
+def test_adding_rounds_and_sums_what_it_adds(shape: tuple[int, int, int], number: torch.dtype) -> None:
     rows, width = shape[0] * shape[1], shape[2]
     a, b, bias, before = (
         draw(rows, width),
-        halves(rows, width, seed=1),
+        draw(rows, width, seed=1).to(number),
         draw(width, seed=2),
         draw(width, seed=3),
     )
@@ -91,7 +100,7 @@ def test_adding_rounds_and_sums_what_it_adds(shape: tuple[int, int, int]) -> Non
     rounded, sums = torch.empty_like(b), before.clone()
     compiled.add(a, b, bias, rounded, sums)
     torch.testing.assert_close(a.double(), wanted, **NEARLY)
-    assert torch.equal(rounded, a.bfloat16())
+    assert torch.equal(rounded, a.to(number))
     torch.testing.assert_close(sums.double(), before.double() + wanted.sum(0), **SUMMED)
     compiled.add(a, b)
     torch.testing.assert_close(a.double(), wanted + b.double(), **NEARLY)
@@ -112,8 +121,8 @@ def test_embedding_sums_rows_and_sums_their_gradients(codes: int) -> None:
 
 @pytest.mark.usefixtures("isa", "team")
 @pytest.mark.parametrize("levels", [16, 256, 1024])
-def test_the_cross_entropy_and_its_gradient_are_pytorch_s(levels: int) -> None:
-    logits = halves(70, levels, size=6.0).requires_grad_()
+def test_the_cross_entropy_and_its_gradient_are_pytorch_s(levels: int, number: torch.dtype) -> None:
+    logits = draw(70, levels, size=6.0).to(number).requires_grad_()
     targets = torch.randint(levels, (70,), generator=torch.Generator().manual_seed(1))
     weights = draw(70, seed=2)
     losses = fused.cross_entropy(logits, targets)
@@ -122,13 +131,13 @@ def test_the_cross_entropy_and_its_gradient_are_pytorch_s(levels: int) -> None:
     wanted = F.cross_entropy(exact, targets, reduction="none")
     (wanted * weights.double()).sum().backward()
     torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(logits.grad.double(), exact.grad, **ROUNDED)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, **ROUNDED[number])
 
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_a_logit_that_is_no_number_shows_in_the_loss(bad: float) -> None:
-    logits = halves(2, 64)
+def test_a_logit_that_is_no_number_shows_in_the_loss(bad: float, number: torch.dtype) -> None:
+    logits = draw(2, 64).to(number)
     logits[1, 33] = bad
     losses = fused.cross_entropy(logits, torch.tensor([1, 2]))
     assert losses[0].isfinite() and losses[1].isnan()
@@ -152,28 +161,36 @@ NETWORKS = {
 }
 
 
-def learned(network: Network, half: bool) -> tuple[float, Tensor]:
-    """Loss of chunks after a first one, and all gradients."""
+def learned(network: Network, number: torch.dtype) -> tuple[float, Tensor]:
+    """Loss of chunks after a first one, and all gradients; in float64, where nothing is fused, or as asked."""
+    network = network.double() if number == torch.float64 else network.float()
     network.zero_grad()
     shape = network.shape
     tokens = torch.randint(256, (3, 161), generator=torch.Generator().manual_seed(2))
     told: dict[str, Any] = {}
     if shape.labels:
-        told = {"labels": torch.tensor([[1], [2], [0]]), "curves": draw(3, 8, shape.curve_channels, seed=3)}
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        curves = draw(3, 8, shape.curve_channels, seed=3)
+        told = {"labels": torch.tensor([[1], [2], [0]]), "curves": curves.to(network.embedding.weight)}
+    with torch.autocast("cpu", torch.bfloat16, enabled=number == torch.bfloat16):
         _, state = network(tokens[:, :60], **told)
         logits, state = network(tokens[:, 60:160], state.detach(), **told)
-        loss = F.cross_entropy(logits.float().transpose(1, 2), tokens[:, 61:])
+        loss = F.cross_entropy(_full(logits).transpose(1, 2), tokens[:, 61:])
         for _ in range(3):  # shorter than what a layer remembers
             logits, state = network(tokens[:, 160:], state.detach(), **told)
-            loss = loss + logits.float().logsumexp(-1).mean()
+            loss = loss + _full(logits).logsumexp(-1).mean()
     loss.backward()
-    return loss.item(), torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+    return loss.item(), torch.cat([parameter.grad.double().flatten() for parameter in network.parameters()])
+
+
+def _full(logits: Tensor) -> Tensor:
+    return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 @pytest.mark.usefixtures("isa")
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_learns_the_same_fused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_learns_the_same_fused(
+    name: str, number: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     network = Network(NETWORKS[name])
     torch.nn.init.normal_(network.head.logits.weight, std=NETWORKS[name].head_channels ** -0.5)
@@ -181,16 +198,17 @@ def test_a_network_learns_the_same_fused(name: str, monkeypatch: pytest.MonkeyPa
     run_layers = fused.run_layers
     monkeypatch.setattr(fused, "run_layers", lambda *given: calls.append(1) or run_layers(*given))
 
-    loss, gradient = learned(network, True)
+    loss, gradient = learned(network, number)
     fused_calls = len(calls)
-    exact_loss, exact = learned(network, False)
+    exact_loss, exact = learned(network, torch.float64)
     assert 5 <= fused_calls == len(calls)  # every chunk is enough for the fastest tier
     monkeypatch.setattr(compiled, "usable", lambda *_: False)
-    plain_loss, plain = learned(network, True)
-    assert abs(loss - exact_loss) < 0.01 and abs(plain_loss - exact_loss) < 0.01
-    # As near to what float32 says as PyTorch is in bfloat16.
+    plain_loss, plain = learned(network, number)
+    close = 0.01 if number == torch.bfloat16 else 1e-5
+    assert abs(loss - exact_loss) < close and abs(plain_loss - exact_loss) < close
+    # As near to what float64 says as PyTorch is in these numbers.
     assert (gradient - exact).norm() < 1.2 * (plain - exact).norm()
-    assert (gradient - exact).norm() < 0.05 * exact.norm()
+    assert (gradient - exact).norm() < (0.05 if number == torch.bfloat16 else 1e-5) * exact.norm()
 
 
 def test_a_past_that_has_a_gradient_keeps_it() -> None:

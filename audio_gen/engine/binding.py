@@ -86,6 +86,7 @@ class CGating(ctypes.Structure):
 
     _fields_ = [
         *_SHARE,
+        ("bits", ctypes.c_int32),
         ("streams", ctypes.c_int32),
         *((name, ctypes.c_void_p) for name in ("z", "steer", "frames", "h", "dh", "dz", "dsteer")),
     ]
@@ -94,7 +95,11 @@ class CGating(ctypes.Structure):
 class CAdding(ctypes.Structure):
     """struct Adding of engine.h."""
 
-    _fields_ = [*_SHARE, *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "rounded", "sums"))]
+    _fields_ = [
+        *_SHARE,
+        ("bits", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "bias", "rounded", "sums")),
+    ]
 
 
 class CEmbedding(ctypes.Structure):
@@ -112,6 +117,7 @@ class CEntropy(ctypes.Structure):
 
     _fields_ = [
         *_SHARE,
+        ("bits", ctypes.c_int32),
         *(
             (name, ctypes.c_void_p)
             for name in ("logits", "largest", "total", "targets", "norms", "weights", "dlogits")

@@ -215,28 +215,29 @@ typedef struct {
     uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
 } Hearing;
 
-/* Parts of a training step, see learning.h; uint16_t are bfloat16. Each does the share [from, to) of its rows, or of its
-   channels where it sums over rows. Widths are multiples of 16. */
+/* Parts of a training step, see learning.h. What products read and write, here `void`, are numbers of `bits` bits: 32,
+   float32, or 16, bfloat16. Each does the share [from, to) of its rows, or of its channels where it sums over rows.
+   Widths are multiples of 16. */
 
 typedef struct { /* a gated activation of z and the steer of its frame, or its gradient */
     int64_t rows, from, to; /* rows are time steps of every stream; the gradient is shared by channels */
-    int32_t width, streams;
-    const uint16_t *z;     /* (rows, 2 width) */
+    int32_t width, bits, streams;
+    const void *z;     /* (rows, 2 width) */
     const float *steer;    /* (frames, streams, 2 width) */
     const int64_t *frames; /* (rows / streams): the frame of each time step; null: the only one */
-    uint16_t *h;           /* (rows, width): tanh(z1) sigmoid(z2) */
-    const uint16_t *dh;    /* (rows, width), or null: then h is wanted, else dz and dsteer */
-    uint16_t *dz;          /* (rows, 2 width) */
+    void *h;           /* (rows, width): tanh(z1) sigmoid(z2) */
+    const void *dh;    /* (rows, width), or null: then h is wanted, else dz and dsteer */
+    void *dz;          /* (rows, 2 width) */
     float *dsteer;         /* like the steer; added to */
 } Gating;
 
 typedef struct { /* a += b + bias; shared by channels */
     int64_t rows, from, to;
-    int32_t width;
+    int32_t width, bits;
     float *a;           /* (rows, width) */
-    const uint16_t *b;  /* (rows, width) */
+    const void *b;  /* (rows, width) */
     const float *bias;  /* (width) or null */
-    uint16_t *rounded;  /* (rows, width) or null: a */
+    void *rounded;  /* (rows, width) or null: a, as such a number */
     float *sums;        /* (width) or null: the sums of a over rows are added */
 } Adding;
 
@@ -252,13 +253,13 @@ typedef struct { /* sums of rows of a table, or their gradient */
 
 typedef struct { /* what a cross-entropy needs of its logits, or its gradient */
     int64_t rows, from, to;
-    int32_t width;          /* levels */
-    const uint16_t *logits; /* (rows, width) */
+    int32_t width, bits;    /* width: levels */
+    const void *logits; /* (rows, width) */
     float *largest, *total; /* (rows): the largest logit, the sum of e^(logit - largest) */
     const int64_t *targets; /* (rows), for the gradient only, like the rest */
     const float *norms;     /* (rows): largest + log total */
     const float *weights;   /* (rows): the gradient of each row's cross-entropy */
-    uint16_t *dlogits;      /* (rows, width), or null: then largest and total are wanted */
+    void *dlogits;      /* (rows, width), or null: then largest and total are wanted */
 } Entropy;
 
 typedef struct { /* parts of one of the above, or of a Hearing, for threads that take them until none are left */

@@ -243,7 +243,9 @@ class Engine:
         last = (state.position + steps - 1) // self.shape.hop
         frames = check_curves(curves, self.shape, state.streams, first - first_frame, last - first_frame)
         if curves is not None:
-            first = min(first, first_frame + curves.shape[1] - 1)  # the frame that is held began when it began
+            first = min(
+                first, first_frame + curves.shape[1] - 1
+            )  # the frame that is held began when it began
         unit = 2 if "guidance" in arrays else 1  # pairs stay together
         groups = min(self.threads, state.streams // unit)
         bounds = [state.streams // unit * group // groups * unit for group in range(groups + 1)]

@@ -1,5 +1,6 @@
-/* What a network in bfloat16 needs beside matrix products while it learns on a CPU: each in one pass over whole sequences,
-   where a framework takes several. Everything between reading and writing is float32.
+/* What a network needs beside matrix products while it learns on a CPU: each in one pass over whole sequences, where a
+   framework takes several. Everything between reading and writing is float32; what products read and write is bfloat16
+   where this is compiled for 16 bits, and float32 otherwise.
 
    Each takes a share [from, to) of its work, so that threads need nothing from one another: of rows where every row is
    written by itself, of channels where rows are summed. Widths are multiples of 16, and so are shares of them. */
@@ -10,15 +11,25 @@
 
 typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
-INLINE vec widen(const uint16_t *x) { return (vec)(__builtin_convertvector(*(const halves *)x, vec_bits) << 16); }
 INLINE vec fetch(const float *x) { return (vec)*(const loose *)x; }
 INLINE void put(float *y, vec x) { *(loose *)y = (loose)x; }
 
+#if WEIGHT_BITS == 16
+typedef uint16_t number;
+
+INLINE vec widen(const number *x) { return (vec)(__builtin_convertvector(*(const halves *)x, vec_bits) << 16); }
+
 /* The nearest bfloat16, half to even. Where x is NaN, so is what comes out. */
-INLINE void round_to(uint16_t *y, vec x) {
+INLINE void round_to(number *y, vec x) {
     const vec_bits bits = (vec_bits)x, kept = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
     *(halves *)y = __builtin_convertvector(kept, halves);
 }
+#else
+typedef float number;
+
+INLINE vec widen(const number *x) { return fetch(x); }
+INLINE void round_to(number *y, vec x) { put(y, x); }
+#endif
 
 /* x, kept within [-limit, limit]; NaN stays NaN. */
 INLINE vec limited(vec x, float limit) { return smaller(all(limit), larger(all(-limit), x)); }
@@ -41,12 +52,12 @@ INLINE int64_t steering(const Gating *gating, int64_t r) {
 static void gate_rows(const Gating *gating) {
     const int64_t width = gating->width;
     for (int64_t r = gating->from; r < gating->to; r++) {
-        const uint16_t *z = gating->z + r * 2 * width;
+        const number *z = (const number *)gating->z + r * 2 * width;
         const float *steer = gating->steer + steering(gating, r);
         for (int64_t i = 0; i < width; i += LANES) {
             vec t, s;
             curves_of(widen(z + i) + fetch(steer + i), widen(z + width + i) + fetch(steer + width + i), &t, &s);
-            round_to(gating->h + r * width + i, t * s);
+            round_to((number *)gating->h + r * width + i, t * s);
         }
     }
 }
@@ -55,8 +66,8 @@ static void gate_rows(const Gating *gating) {
 static void gate_rows_back(const Gating *gating) {
     const int64_t width = gating->width;
     for (int64_t r = 0; r < gating->rows; r++) {
-        const uint16_t *z = gating->z + r * 2 * width, *dh = gating->dh + r * width;
-        uint16_t *dz = gating->dz + r * 2 * width;
+        const number *z = (const number *)gating->z + r * 2 * width, *dh = (const number *)gating->dh + r * width;
+        number *dz = (number *)gating->dz + r * 2 * width;
         const int64_t place = steering(gating, r);
         const float *steer = gating->steer + place;
         float *dsteer = gating->dsteer + place;
@@ -78,10 +89,10 @@ static void add_rows(const Adding *adding) {
     for (int64_t r = 0; r < adding->rows; r++) {
         float *a = adding->a + r * width;
         for (int64_t i = adding->from; i < adding->to; i += LANES) {
-            vec sum = fetch(a + i) + widen(adding->b + r * width + i);
+            vec sum = fetch(a + i) + widen((const number *)adding->b + r * width + i);
             if (adding->bias) sum += fetch(adding->bias + i);
             put(a + i, sum);
-            if (adding->rounded) round_to(adding->rounded + r * width + i, sum);
+            if (adding->rounded) round_to((number *)adding->rounded + r * width + i, sum);
             if (adding->sums) put(adding->sums + i, fetch(adding->sums + i) + sum);
         }
     }
@@ -123,7 +134,7 @@ INLINE float lanes_sum(vec x) {
 static void sum_rows(const Entropy *entropy) {
     const int64_t levels = entropy->width;
     for (int64_t r = entropy->from; r < entropy->to; r++) {
-        const uint16_t *logits = entropy->logits + r * levels;
+        const number *logits = (const number *)entropy->logits + r * levels;
         vec highest = widen(logits), total = all(0.0f);
         for (int64_t i = LANES; i < levels; i += LANES) highest = larger(highest, widen(logits + i));
         float largest = highest[0];
@@ -139,8 +150,8 @@ static void sum_rows(const Entropy *entropy) {
 static void sum_rows_back(const Entropy *entropy) {
     const int64_t levels = entropy->width;
     for (int64_t r = entropy->from; r < entropy->to; r++) {
-        const uint16_t *logits = entropy->logits + r * levels;
-        uint16_t *dlogits = entropy->dlogits + r * levels;
+        const number *logits = (const number *)entropy->logits + r * levels;
+        number *dlogits = (number *)entropy->dlogits + r * levels;
         const float weight = entropy->weights[r], norm = entropy->norms[r];
         const int64_t target = entropy->targets[r], block = target / LANES * LANES;
         for (int64_t i = 0; i < levels; i += LANES) {

@@ -292,12 +292,14 @@ int32_t audio_gen_hear(const Hearing *hearing, int32_t isa) {
     FLOAT_MODE(isas[isa].kernels[FP32]->hear(hearing));
 }
 
+static const Kernels *learner(int32_t isa, int32_t bits) { return isas[isa].kernels[bits == 16 ? BF16 : FP32]; }
+
 int32_t audio_gen_gate(const Gating *gating, int32_t isa) {
-    FLOAT_MODE(isas[isa].kernels[FP32]->gate(gating));
+    FLOAT_MODE(learner(isa, gating->bits)->gate(gating));
 }
 
 int32_t audio_gen_add(const Adding *adding, int32_t isa) {
-    FLOAT_MODE(isas[isa].kernels[FP32]->add(adding));
+    FLOAT_MODE(learner(isa, adding->bits)->add(adding));
 }
 
 int32_t audio_gen_embed(const Embedding *embedding, int32_t isa) {
@@ -305,7 +307,7 @@ int32_t audio_gen_embed(const Embedding *embedding, int32_t isa) {
 }
 
 int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa) {
-    FLOAT_MODE(isas[isa].kernels[FP32]->entropy(entropy));
+    FLOAT_MODE(learner(isa, entropy->bits)->entropy(entropy));
 }
 
 void audio_gen_take(void *of) {

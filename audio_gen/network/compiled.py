@@ -1,7 +1,8 @@
 """What the compiled library does of a training step on a CPU: one pass where PyTorch takes several.
 
-Plain functions of tensors, without gradients: `fused.py` makes operations of them that have some. bfloat16 is what
-matrix products read and write; all else is float32. Threads share the rows, or the channels where rows are summed.
+Plain functions of tensors, without gradients: `fused.py` makes operations of them that have some. What matrix products
+read and write are numbers in float32 or, under autocast, bfloat16; all else is float32. Threads share the rows, or the
+channels where rows are summed.
 """
 
 import ctypes
@@ -23,27 +24,33 @@ from audio_gen.engine.binding import (
 from audio_gen.engine.team import work_together
 
 Work = TypeVar("Work", bound=ctypes.Structure)
+NUMBERS = (torch.float32, torch.bfloat16)
 LANES = 16
 """Channels come in multiples of this."""
 SHARE = 1 << 18
 """Numbers that are worth a thread of their own."""
 
 
-def usable(device: torch.device, *widths: int) -> bool:
-    """Is this a training step that the library knows: on a CPU, under bfloat16 autocast, of whole vectors?"""
+def usable(like: Tensor, *widths: int) -> bool:
+    """Is this what the library knows: on a CPU, of float32 or bfloat16, in whole vectors?"""
     return (
-        device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        like.device.type == "cpu"
+        and numbers() in NUMBERS
+        and like.dtype in NUMBERS
         and all(width % LANES == 0 for width in widths)
     )
+
+
+def numbers() -> torch.dtype:
+    """What matrix products of float32 read and write on a CPU."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
 
 
 def gate(z: Tensor, steer: Tensor, frames: Tensor | None) -> Tensor:
     """tanh of the first half of the last axis times sigmoid of the second, of z + steer.
 
-    z (time, streams, 2 width) bfloat16; steer (frames, streams, 2 width) float32; frames (time,) int64, which frame of
-    the steer each step listens to, or None where there is only one. Returns (time, streams, width) bfloat16.
+    z (time, streams, 2 width) numbers; steer (frames, streams, 2 width) float32; frames (time,) int64, which frame of
+    the steer each step listens to, or None where there is only one. Returns (time, streams, width) numbers.
     """
     h = z.new_empty(*z.shape[:2], z.shape[2] // 2)
     _run("gate", _gating(z, steer, frames, h=h), len(z) * z.shape[1], z.numel())
@@ -60,7 +67,7 @@ def gate_back(z: Tensor, steer: Tensor, frames: Tensor | None, dh: Tensor, dz: T
 
 def _gating(z: Tensor, steer: Tensor, frames: Tensor | None, **others: Tensor) -> CGating:
     time, streams, twice = z.shape
-    gating = CGating(rows=time * streams, width=twice // 2, streams=streams)
+    gating = CGating(rows=time * streams, width=twice // 2, bits=_bits(z), streams=streams)
     return _pointing(gating, z=z, steer=steer, frames=frames, **others)
 
 
@@ -71,10 +78,10 @@ def add(
     rounded: Tensor | None = None,
     sums: Tensor | None = None,
 ) -> None:
-    """a (..., width) float32 becomes a + b + bias, b bfloat16; `rounded` that in bfloat16. Its sum over all but the
-    last axis is added to `sums` (width,) float32."""
+    """a (..., width) float32 becomes a + b + bias, b numbers; `rounded` that as numbers. Its sum over all but the last
+    axis is added to `sums` (width,) float32."""
     width = a.shape[-1]
-    adding = CAdding(rows=a.numel() // width, width=width)
+    adding = CAdding(rows=a.numel() // width, width=width, bits=_bits(b))
     _pointing(adding, a=a, b=b, bias=bias, rounded=rounded, sums=sums)
     _run("add", adding, width, a.numel() // 8, step=LANES)  # it reads and writes more than it computes
 
@@ -99,10 +106,10 @@ def embed_back(places: Tensor, table: Tensor, dsum: Tensor) -> Tensor:
 
 
 def log_totals(logits: Tensor) -> Tensor:
-    """log of the sum of e^logit, (rows,) float32, of logits (rows, levels) bfloat16; NaN where one is not finite."""
+    """log of the sum of e^logit, (rows,) float32, of logits (rows, levels), numbers; NaN where one is not finite."""
     rows, levels = logits.shape
     largest, total = logits.new_empty(2, rows, dtype=torch.float32)
-    entropy = CEntropy(rows=rows, width=levels)
+    entropy = CEntropy(rows=rows, width=levels, bits=_bits(logits))
     _run("entropy", _pointing(entropy, logits=logits, largest=largest, total=total), rows, logits.numel())
     norms: Tensor = largest + total.log()
     return norms
@@ -111,10 +118,14 @@ def log_totals(logits: Tensor) -> Tensor:
 def entropy_back(logits: Tensor, targets: Tensor, norms: Tensor, weights: Tensor) -> Tensor:
     """The gradient of norms - logits[targets] for the logits, times `weights` (rows,); norms are `log_totals`."""
     dlogits = torch.empty_like(logits)
-    entropy = CEntropy(rows=len(logits), width=logits.shape[1])
+    entropy = CEntropy(rows=len(logits), width=logits.shape[1], bits=_bits(logits))
     _pointing(entropy, logits=logits, targets=targets, norms=norms, weights=weights, dlogits=dlogits)
     _run("entropy", entropy, len(logits), logits.numel())
     return dlogits
+
+
+def _bits(numbers: Tensor) -> int:
+    return 8 * numbers.element_size()
 
 
 def _pointing(work: Work, **tensors: Tensor | None) -> Work:

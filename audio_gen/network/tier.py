@@ -121,7 +121,7 @@ class Tier(nn.Module):
         """Is this how networks are trained on a CPU? Then the layers are one operation."""
         widths = [self.width, *(layer.skip.out_features for layer in self.stack if layer.skip is not None)]
         return (
-            compiled.usable(a.device, *widths)
+            compiled.usable(a, *widths)
             and a.numel() > 0
             and not any(history.requires_grad for history in histories)
         )

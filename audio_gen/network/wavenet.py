@@ -197,7 +197,7 @@ class Network(nn.Module):
     def _embed(self, rows: Tensor) -> Tensor:
         """(time, batch, channels) of `rows` (time, batch, codes)."""
         table = self.embedding.weight
-        if compiled.usable(table.device, table.shape[1]) and rows.numel():
+        if compiled.usable(table, table.shape[1]) and rows.numel():
             return fused.embed(rows, table)
         heard: Tensor = self.embedding(rows).sum(-2)
         return heard

@@ -315,7 +315,7 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
     if device.type == "cuda":
         fast: bool = torch.cuda.is_bf16_supported()
     elif device.type == "cpu":
-        fast = _multiplies_bf16()
+        fast = multiplies_bf16()
     else:
         fast = False
     return torch.autocast(
@@ -323,7 +323,7 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
     )
 
 
-def _multiplies_bf16() -> bool:
+def multiplies_bf16() -> bool:
     """Whether the processor itself multiplies bfloat16. PyTorch also counts those as able that must convert every
     number first, where a step took about twice as long as in float32 (Ice Lake)."""
     if platform.machine().lower() in ("x86_64", "amd64"):

@@ -42,7 +42,7 @@ def loss_bits(
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """(rows,) in nats, of logits (rows, levels) and targets (rows,)."""
-    if logits.dtype == torch.bfloat16 and compiled.usable(logits.device, logits.shape[1]):
+    if compiled.usable(logits, logits.shape[1]):
         return fused.cross_entropy(logits, targets)
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
