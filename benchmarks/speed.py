@@ -1,7 +1,7 @@
-"""The table of speed in SPEED.md, from what benchmarks.engine has saved.
+"""The tables of speed in SPEED.md, from what benchmarks.engine has saved.
 
     python -m benchmarks.engine --save benchmarks/speed.json
-    python -m benchmarks.speed                     # writes the table
+    python -m benchmarks.speed                     # writes the tables: of speed.json, speed-avx2.json, ...
     python -m benchmarks.speed --check             # exit code 1 if it is not current
 
 The same data give the same bytes.
@@ -17,7 +17,7 @@ from typing import Any
 from audio_gen.errors import AudioGenError, DataError
 from benchmarks.results import update_table
 
-SAVED = Path(__file__).with_name("speed.json")
+SAVED = [Path(__file__).with_name("speed.json"), *sorted(Path(__file__).parent.glob("speed-*.json"))]
 PAGE = Path(__file__).with_name("SPEED.md")
 MARKERS = ("<!-- speed:begin -->", "<!-- speed:end -->")
 RATE = 16_000
@@ -116,13 +116,13 @@ def _line(cells: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; gives its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="The table of speed.")
-    parser.add_argument("saved", nargs="?", type=Path, default=SAVED, help="what benchmarks.engine has saved")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description="The tables of speed.")
+    parser.add_argument("saved", nargs="*", type=Path, default=SAVED, help="what benchmarks.engine has saved")
     parser.add_argument("--page", type=Path, default=PAGE, help="the file with the markers")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if it is not current")
     given = parser.parse_args(arguments)
     try:
-        new = text(read_saved(given.saved))
+        new = "\n\n".join(text(read_saved(path)) for path in given.saved)
         return update_table(given.page, new, "python -m benchmarks.speed", check=given.check, markers=MARKERS)
     except AudioGenError as error:
         print(error, file=sys.stderr)

@@ -34,7 +34,10 @@ int main(int count, char **arguments) {
         draws[s] = (Draw){1.0f, 1.0f, 0.0f, 0};
         last[s] = (uint16_t)(shape->levels / 2);
     }
-    Network *network = audio_gen_network(shape, weights, precision, 0);
+    int32_t isa = 0; /* the best there is */
+    while (!audio_gen_isa_usable(isa)) isa++;
+    puts(audio_gen_isa(isa));
+    Network *network = audio_gen_network(shape, weights, precision, isa);
     if (!network) return 3;
     char *state = calloc(rows * audio_gen_state_count(network) + 16, sizeof(float));
     work.draws = draws;

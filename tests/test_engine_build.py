@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from audio_gen.engine import build
+from audio_gen.engine.binding import library_path, load_library, usable_isas
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +42,24 @@ def test_a_compiler_is_required_only_where_there_is_none(monkeypatch, tmp_path):
     assert build.find_compiler() == ["cc"] and backend()._compiler() == []
     monkeypatch.setenv("CC", "some-compiler -m64")
     assert build.find_compiler() == ["some-compiler", "-m64"]
+
+
+OLD = """#!/bin/sh
+for argument; do
+    case $argument in -mavx512*|-mavxvnni|*dotprod) echo "what is $argument?" >&2; exit 1;; esac
+done
+exec {compiler} "$@"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script in place of a compiler")
+def test_a_compiler_that_is_too_old_leaves_out_what_it_does_not_know(tmp_path):
+    old = tmp_path / "cc"
+    old.write_text(OLD.format(compiler=shlex.join(build.find_compiler())))
+    old.chmod(0o755)
+    known = load_library(build.build(tmp_path / "old.so", compiler=[str(old)]))
+    all_of_it = load_library(library_path())
+    assert usable_isas(known) == [isa for isa in usable_isas(all_of_it) if isa in ("avx2", "baseline")]
 
 
 @pytest.mark.slow

@@ -15,7 +15,16 @@ from engine_cases import ISAS, NETWORKS, Case, coins_of
 
 from audio_gen.curves import surround
 from audio_gen.engine.binding import c_shape, load_library, usable_isas
-from audio_gen.engine.build import FLAGS, SOURCES, build, find_compiler, kernels
+from audio_gen.engine.build import (
+    FLAGS,
+    SOURCES,
+    X86_FLAGS,
+    build,
+    defines,
+    find_compiler,
+    instruction_sets,
+    kernels,
+)
 from audio_gen.engine.pack import PRECISIONS, pack
 
 pytestmark = pytest.mark.slow
@@ -42,8 +51,8 @@ def test_another_compiler_gives_the_same_bits(tmp_path, monkeypatch):
         assert np.array_equal(other.sample(coins), case.sample(coins))
 
 
-def replay(case, command, folder):
-    """Tokens and logits that a program made of engine_replay.c draws for the case's three streams."""
+def replay(case, command, folder, isa):
+    """Tokens and logits that a program made of engine_replay.c draws for the case's three streams, with `isa`."""
     shape, state = case.engine.shape, case.engine.start(case.labels)
     frames = 0 if case.curves is None else case.curves.shape[1]
     precision = np.int32(list(PRECISIONS).index(case.precision))
@@ -54,39 +63,79 @@ def replay(case, command, folder):
     parts += [coins_of(1, 3, STEPS)]
     given, made = folder / "given", folder / "made"
     given.write_bytes(bytes(c_shape(shape)) + b"".join(part.tobytes() for part in parts))
-    subprocess.run([*command, str(given), str(made)], check=True)
+    done = subprocess.run([*command, str(given), str(made)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == isa
     made = made.read_bytes()
     split = 3 * STEPS * 2
     tokens = np.frombuffer(made[:split], np.uint16).reshape(3, STEPS)
     return tokens, np.frombuffer(made[split:], np.float32).reshape(3, STEPS, shape.levels)
 
 
-def check_replay(command, folder):
+def check_replay(command, folder, isa="baseline"):
     for name in NETWORKS:
         for precision in PRECISIONS:
             case = Case(name, precision)
             engine = case.compiled(isa="baseline")
-            tokens, logits = replay(case, command, folder)
+            tokens, logits = replay(case, command, folder, isa)
             assert np.array_equal(tokens, case.sample(coins_of(1, 3, STEPS), engine))
             assert np.array_equal(logits, engine.logits(engine.start(case.labels), tokens, case.curves))
 
 
-def compile_replay(program, *target):
+def compile_replay(program, *target, machine="another"):
     compiler = [*zig(*target), *FLAGS, f"-I{SOURCES}"]
-    sources = [str(SOURCES / "library.c"), str(TESTS / "engine_replay.c")]
-    for name, flags in kernels("another").items():
+    sets = instruction_sets(machine, compiler)
+    sources = [*defines(sets), str(SOURCES / "library.c"), str(TESTS / "engine_replay.c")]
+    for name, flags in kernels(sets).items():
         sources.append(str(program.with_name(f"{name}.o")))
         subprocess.run([*compiler, *flags, "-c", str(SOURCES / "engine.c"), "-o", sources[-1]], check=True)
     subprocess.run([*compiler, *sources, "-o", str(program)], check=True)
 
 
 def test_arm_gives_the_same_bits(tmp_path):
-    """64-bit Arm, under user-mode emulation; with its dot products and without."""
+    """64-bit Arm, under user-mode emulation; processors with its dot products and without."""
     if not shutil.which("qemu-aarch64"):
         pytest.skip("needs qemu-aarch64 (Debian: qemu-user)")
-    for cpu in ("generic", "generic+dotprod"):
-        compile_replay(tmp_path / "replay", "-target", "aarch64-linux-musl", f"-mcpu={cpu}", "-static")
-        check_replay(["qemu-aarch64", str(tmp_path / "replay")], tmp_path)
+    target = ("-target", "aarch64-linux-musl", "-mcpu=generic", "-static")
+    compile_replay(tmp_path / "replay", *target, machine="aarch64")
+    for cpu, isa in (("cortex-a72", "baseline"), ("max", "dotprod")):
+        check_replay(["qemu-aarch64", "-cpu", cpu, str(tmp_path / "replay")], tmp_path, isa)
+
+
+AVX_VNNI = """
+#include <immintrin.h>
+#include <stdint.h>
+static inline __m256i four_products(__m256i sum, __m256i unsigned_bytes, __m256i signed_bytes) {
+    uint8_t a[32];
+    int8_t b[32];
+    int32_t y[8];
+    _mm256_storeu_si256((__m256i *)a, unsigned_bytes);
+    _mm256_storeu_si256((__m256i *)b, signed_bytes);
+    _mm256_storeu_si256((__m256i *)y, sum);
+    for (int i = 0; i < 32; i++) y[i / 4] += a[i] * b[i];
+    return _mm256_loadu_si256((const __m256i *)y);
+}
+#define _mm256_dpbusd_avx_epi32 four_products
+"""
+
+
+@pytest.mark.skipif("avx2" not in ISAS, reason="needs a processor with AVX2")
+def test_what_reads_dot_products_of_avx_gives_the_same_bits(tmp_path, monkeypatch):
+    """All that this instruction set has of its own but the instruction itself, which is written out by hand."""
+    (tmp_path / "instruction.h").write_text(AVX_VNNI)
+    written_out = [*X86_FLAGS["avx2"], "-D__AVXVNNI__=1", "-include", str(tmp_path / "instruction.h")]
+    sets = {"avxvnni": written_out, "avx2": X86_FLAGS["avx2"]}
+    monkeypatch.setattr("audio_gen.engine.build.X86_FLAGS", sets)
+    library = build(tmp_path / "written_out.so")
+    monkeypatch.setattr("audio_gen.engine.engine.library_path", lambda: library)
+    monkeypatch.setattr("audio_gen.engine.engine.choose_isa", lambda *_: (0, "avxvnni"))
+    others = [Case(name, "int8") for name in NETWORKS]
+    monkeypatch.undo()
+    coins = coins_of(11, 3, 200)
+    for other in others:
+        case = Case(other.name, "int8")
+        assert other.engine.isa == "avxvnni" and case.engine.isa in ISAS
+        assert np.array_equal(other.logits(), case.logits())
+        assert np.array_equal(other.sample(coins), case.sample(coins))
 
 
 WASI = """

@@ -18,15 +18,19 @@ SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
 
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
 _AVX512 = [*(f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")), "-mprefer-vector-width=512"]
-ISA_FLAGS = {
+_AVX2 = ["-mavx2", "-mfma"]
+X86_FLAGS = {
     "avx512bf16": [*_AVX512, "-mavx512bf16"],
     "avx512vnni": [*_AVX512, "-mavx512vnni"],
     "avx512": _AVX512,
-    "avx2": ["-mavx2", "-mfma"],
-    "baseline": [],
+    "avxvnni": [*_AVX2, "-mavxvnni"],
+    "avx2": _AVX2,
 }
+ARM_FLAGS = {"dotprod": ["-march=armv8.2-a+dotprod"]}
+ZIG_ARM_FLAGS = {"dotprod": ["-mcpu=generic+dotprod"]}  # which knows no -march
 WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}
-_ONLY_FOR = {"avx512bf16": "bf16", "avx512vnni": "int8"}  # other precisions gain nothing from them
+_ONLY_FOR = {"avx512bf16": "bf16", "avx512vnni": "int8", "avxvnni": "int8", "dotprod": "int8"}
+# other precisions gain nothing from them
 
 
 class BuildError(Exception):
@@ -50,17 +54,40 @@ def find_compiler() -> list[str] | None:
     return None
 
 
-def kernels(machine: str) -> dict[str, list[str]]:
-    """The compilations of engine.c that the library for `machine` holds: name and flags of each."""
-    isas = list(ISA_FLAGS) if machine.lower() in ("x86_64", "amd64") else ["baseline"]
+def instruction_sets(machine: str, compiler: list[str]) -> dict[str, list[str]]:
+    """Those of `machine` beside its baseline that the compiler knows, best first, and how it is told of each."""
+    sets: dict[str, list[str]] = {}
+    if machine.lower() in ("x86_64", "amd64"):
+        sets = X86_FLAGS
+    elif machine.lower() in ("aarch64", "arm64"):
+        sets = ZIG_ARM_FLAGS if "ziglang" in compiler else ARM_FLAGS
+    with tempfile.TemporaryDirectory() as folder:
+        return {isa: flags for isa, flags in sets.items() if _knows(compiler, flags, Path(folder))}
+
+
+def _knows(compiler: list[str], flags: list[str], folder: Path) -> bool:
+    empty = folder / "empty.c"
+    empty.write_text("extern int nothing;\n")
+    try:
+        _run([*compiler, *flags, "-c", str(empty), "-o", str(empty.with_suffix(".o"))])
+    except BuildError:
+        return False
+    return True
+
+
+def kernels(sets: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The compilations of engine.c for instruction `sets` and the baseline: name and flags of each."""
     return {
-        f"{precision}_{isa}": [
-            *ISA_FLAGS[isa], f"-DENGINE_NAME={precision}_{isa}", f"-DWEIGHT_BITS={bits}"
-        ]
-        for isa in isas
+        f"{precision}_{isa}": [*flags, f"-DENGINE_NAME={precision}_{isa}", f"-DWEIGHT_BITS={bits}"]
+        for isa, flags in {**sets, "baseline": []}.items()
         for precision, bits in WEIGHT_BITS.items()
         if _ONLY_FOR.get(isa, precision) == precision
-    }  # fmt: skip
+    }
+
+
+def defines(sets: dict[str, list[str]]) -> list[str]:
+    """What tells library.c and limits.c of them."""
+    return [f"-DWITH_{isa.upper()}" for isa in sets]
 
 
 def build(
@@ -81,12 +108,13 @@ def build(
         raise BuildError("no C compiler: install gcc or clang, or `pip install ziglang`")
     system = system or sys.platform
     destination = destination or SOURCES / library_name(system)
-    common = [*FLAGS, *([] if system == "win32" else ["-fPIC"]), *(flags or [])]
+    command = [*compiler, *FLAGS, *([] if system == "win32" else ["-fPIC"]), *(flags or [])]
+    sets = instruction_sets(machine or platform.machine(), command)
     with tempfile.TemporaryDirectory() as folder:
-        objects = _objects([*compiler, *common], machine or platform.machine(), folder)
+        objects = _objects(command, sets, folder)
         library = Path(folder) / library_name(system)
         once = [str(SOURCES / name) for name in ("library.c", "limits.c")]
-        _run([*compiler, *common, "-shared", *once, *objects, "-o", str(library)])
+        _run([*command, *defines(sets), "-shared", *once, *objects, "-o", str(library)])
         _install(library, destination)
     return destination
 
@@ -109,7 +137,7 @@ def build_browser(destination: Path | None = None) -> Path:
     exports = [f"-Wl,--export=audio_gen_{verb}" for verb in BROWSER_VERBS]
     linking = ["-mexec-model=reactor", "-Wl,--strip-all", *exports]
     with tempfile.TemporaryDirectory() as folder:
-        objects = _objects(compiler, "wasm32", folder)
+        objects = _objects(compiler, {}, folder)
         once = [str(SOURCES / name) for name in ("library.c", "browser.c")]
         module = Path(folder) / destination.name
         _run([*compiler, *linking, *once, *objects, "-o", str(module)])
@@ -117,10 +145,10 @@ def build_browser(destination: Path | None = None) -> Path:
     return destination
 
 
-def _objects(compiler: list[str], machine: str, folder: str) -> list[str]:
-    """The compilations of engine.c for `machine`, in `folder`."""
+def _objects(compiler: list[str], sets: dict[str, list[str]], folder: str) -> list[str]:
+    """The compilations of engine.c for instruction `sets`, in `folder`."""
     objects = []
-    for name, chosen in kernels(machine).items():
+    for name, chosen in kernels(sets).items():
         objects.append(str(Path(folder) / f"{name}.o"))
         _run([*compiler, *chosen, "-c", str(SOURCES / "engine.c"), "-o", objects[-1]])
     return objects

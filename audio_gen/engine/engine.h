@@ -310,6 +310,7 @@ typedef struct Kernels {
 #if defined(__x86_64__)
 /* Does the processor have these instructions, and does the system keep their registers? */
 int has_avx2(void);
+int has_avxvnni(void);
 int has_avx512(void);
 int has_avx512vnni(void);
 int has_avx512bf16(void);

@@ -51,10 +51,10 @@ class Engine:
     ) -> None:
         """`settings` are the checkpoint's "network", `tensors` its float32 or float16 weights by name.
 
-        `threads`: groups of streams that run at once. `isa`: "avx512bf16", "avx512vnni", "avx512", "avx2" or
-        "baseline" instead of the best one (or the environment's AUDIO_GEN_ISA). `precision` of the weights:
-        "fp32", "bf16" or "int8"; int8 needs `scales`, what one step of each activation is worth, by the names of
-        `pack.scale_shapes`. Raises EngineError (weights, scales or library), SettingError or CheckpointError
+        `threads`: groups of streams that run at once. `isa`: "avx512bf16", "avx512vnni", "avx512", "avxvnni",
+        "avx2", "dotprod" (Arm) or "baseline" instead of the best one (or the environment's AUDIO_GEN_ISA). `precision`
+        of the weights: "fp32", "bf16" or "int8"; int8 needs `scales`, what one step of each activation is worth, by the
+        names of `pack.scale_shapes`. Raises EngineError (weights, scales or library), SettingError or CheckpointError
         (settings).
         """
         self.shape = settings if isinstance(settings, NetworkShape) else NetworkShape.from_dict(settings)

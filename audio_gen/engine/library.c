@@ -7,14 +7,13 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#define X86 1
-#else
-#define X86 0
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
-/* ---- Instruction sets, best first ---- */
+/* ---- Instruction sets, best first: those that the compiler knew, WITH_ each ---- */
 
-#if X86
+#if defined(__x86_64__)
 static int all_bits(uint32_t found, uint32_t wanted) { return (found & wanted) == wanted; }
 
 /* Has the processor these features, in the registers that Intel's manual gives them, and does the system keep their
@@ -29,30 +28,53 @@ static int has(uint32_t kept, uint32_t ebx7, uint32_t ecx7, uint32_t eax7_1) {
     return a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && all_bits(a, eax7_1);
 }
 
-enum { KEEPS_AVX = 0x06, KEEPS_AVX512 = 0xe6, AVX2 = 1 << 5, VNNI = 1 << 11, BF16_DOT = 1 << 5 };
+enum { KEEPS_AVX = 0x06, KEEPS_AVX512 = 0xe6, AVX2 = 1 << 5, VNNI = 1 << 11, AVX_VNNI = 1 << 4, BF16_DOT = 1 << 5 };
 static const uint32_t AVX512 = AVX2 | 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31; /* F, DQ, CD, BW, VL */
 
 int has_avx2(void) { return has(KEEPS_AVX, AVX2, 0, 0); }
+int has_avxvnni(void) { return has(KEEPS_AVX, AVX2, 0, AVX_VNNI); }
 int has_avx512(void) { return has(KEEPS_AVX512, AVX512, 0, 0); }
 int has_avx512vnni(void) { return has(KEEPS_AVX512, AVX512, VNNI, 0); }
 int has_avx512bf16(void) { return has(KEEPS_AVX512, AVX512, VNNI, BF16_DOT); }
-
-extern const Kernels fp32_avx512, fp32_avx2, bf16_avx512bf16, bf16_avx512, bf16_avx2;
-extern const Kernels int8_avx512vnni, int8_avx512, int8_avx2;
+#elif defined(__aarch64__)
+static int has_dotprod(void) {
+#if defined(__ARM_FEATURE_DOTPROD) /* all that this is compiled for have it */
+    return 1;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* ASIMDDP */
+#else
+    return 0;
+#endif
+}
 #endif
 static int always(void) { return 1; }
-extern const Kernels fp32_baseline, bf16_baseline, int8_baseline;
+
+extern const Kernels fp32_avx512, fp32_avx2, fp32_baseline;
+extern const Kernels bf16_avx512bf16, bf16_avx512, bf16_avx2, bf16_baseline;
+extern const Kernels int8_avx512vnni, int8_avx512, int8_avxvnni, int8_avx2, int8_dotprod, int8_baseline;
 
 static const struct {
     const char *name;
     int (*usable)(void);
     const Kernels *kernels[PRECISIONS];
 } isas[] = {
-#if X86
+#if defined(WITH_AVX512BF16)
     {"avx512bf16", has_avx512bf16, {&fp32_avx512, &bf16_avx512bf16, &int8_avx512vnni}},
+#endif
+#if defined(WITH_AVX512VNNI)
     {"avx512vnni", has_avx512vnni, {&fp32_avx512, &bf16_avx512, &int8_avx512vnni}},
+#endif
+#if defined(WITH_AVX512)
     {"avx512", has_avx512, {&fp32_avx512, &bf16_avx512, &int8_avx512}},
+#endif
+#if defined(WITH_AVXVNNI)
+    {"avxvnni", has_avxvnni, {&fp32_avx2, &bf16_avx2, &int8_avxvnni}},
+#endif
+#if defined(WITH_AVX2)
     {"avx2", has_avx2, {&fp32_avx2, &bf16_avx2, &int8_avx2}},
+#endif
+#if defined(WITH_DOTPROD)
+    {"dotprod", has_dotprod, {&fp32_baseline, &bf16_baseline, &int8_dotprod}},
 #endif
     {"baseline", always, {&fp32_baseline, &bf16_baseline, &int8_baseline}},
 };
@@ -263,7 +285,7 @@ size_t audio_gen_state_count(const Network *network) { return network->state_cou
 /* ---- Running, with the float unit in its default mode ---- */
 
 /* Another library in the process may have switched denormals off; the bits must not depend on it. */
-#if X86
+#if defined(__x86_64__)
 #define FLOAT_MODE(call) \
     const unsigned mode = _mm_getcsr(); \
     _mm_setcsr(0x1f80); \

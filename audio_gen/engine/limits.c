@@ -5,9 +5,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#if (defined(__clang__) && __clang_major__ >= 14) || (!defined(__clang__) && __GNUC__ >= 12)
-#define NARROW_DOTS 1 /* the compiler knows dot products of bytes and of bfloat16 */
-#endif
 #endif
 
 #if defined(__x86_64__)
@@ -81,20 +78,31 @@ MULTIPLY(plain_fp32, plain_vec, ((plain_vec){0.9f, 0.9f, 0.9f, 0.9f}), PLAIN)
 MULTIPLY(avx2_fp32, __m256, _mm256_set1_ps(0.9f), FUSED_8, __attribute__((target("avx2,fma"))))
 MULTIPLY(avx512_fp32, __m512, _mm512_set1_ps(0.9f), FUSED_16, __attribute__((target("avx512f"))))
 #endif
-#if defined(NARROW_DOTS)
+#if defined(WITH_AVX512BF16)
 #define PAIRS(sum, factor) _mm512_dpbf16_ps(sum, (__m512bh)factor, (__m512bh)factor)
-#define FOURS(sum, factor) _mm512_dpbusd_epi32(sum, factor, factor)
 MULTIPLY(avx512_bf16, __m512, _mm512_set1_ps(0.5f), PAIRS, __attribute__((target("avx512f,avx512bf16"))))
-MULTIPLY(avx512_int8, __m512i, _mm512_set1_epi8(1), FOURS, __attribute__((target("avx512f,avx512vnni"))))
+#endif
+#if defined(WITH_AVX512VNNI)
+#define FOURS_64(sum, factor) _mm512_dpbusd_epi32(sum, factor, factor)
+MULTIPLY(avx512_int8, __m512i, _mm512_set1_epi8(1), FOURS_64, __attribute__((target("avx512f,avx512vnni"))))
+#endif
+#if defined(WITH_AVXVNNI)
+#define FOURS_32(sum, factor) _mm256_dpbusd_avx_epi32(sum, factor, factor)
+MULTIPLY(avx_int8, __m256i, _mm256_set1_epi8(1), FOURS_32, __attribute__((target("avx2,avxvnni"))))
 #endif
 
 /* Multiply-accumulates done, of floats (bits = 32), bfloat16 (16) or bytes (8); 0 where they have no instruction
    of their own. */
 EXPORT int64_t audio_gen_multiply(int32_t bits, int64_t repeats) {
     _Alignas(64) char out[64];
-#if defined(NARROW_DOTS)
-    if (bits == 8 && has_avx512vnni()) return avx512_int8(repeats, out), repeats * SUMS * 64;
+#if defined(WITH_AVX512BF16)
     if (bits == 16 && has_avx512bf16()) return avx512_bf16(repeats, out), repeats * SUMS * 32;
+#endif
+#if defined(WITH_AVX512VNNI)
+    if (bits == 8 && has_avx512vnni()) return avx512_int8(repeats, out), repeats * SUMS * 64;
+#endif
+#if defined(WITH_AVXVNNI)
+    if (bits == 8 && has_avxvnni()) return avx_int8(repeats, out), repeats * SUMS * 32;
 #endif
     if (bits != 32) return 0;
 #if defined(__x86_64__)
