@@ -86,6 +86,7 @@ def quantised() -> Checkpoint:
 MODELS = {
     "labels": (labelled, "fp32"),
     "bare": (bare, "fp32"),
+    "bf16": (labelled, "bf16"),
     "int8": (quantised, "int8"),
     "sketch": (test_sketch.random_checkpoint, "fp32"),
 }

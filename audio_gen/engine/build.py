@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
@@ -147,10 +148,14 @@ def build_browser(destination: Path | None = None) -> Path:
 
 def _objects(compiler: list[str], sets: dict[str, list[str]], folder: str) -> list[str]:
     """The compilations of engine.c for instruction `sets`, in `folder`."""
-    objects = []
+    source = str(SOURCES / "engine.c")
+    objects: list[str] = []
+    commands: list[list[str]] = []
     for name, chosen in kernels(sets).items():
         objects.append(str(Path(folder) / f"{name}.o"))
-        _run([*compiler, *chosen, "-c", str(SOURCES / "engine.c"), "-o", objects[-1]])
+        commands.append([*compiler, *chosen, "-c", source, "-o", objects[-1]])
+    with ThreadPoolExecutor(os.cpu_count()) as at_once:
+        list(at_once.map(_run, commands))
     return objects
 
 
