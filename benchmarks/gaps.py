@@ -19,11 +19,12 @@ PASSES = 5
 
 
 @contextmanager
-def clocked_library(folder: Path) -> Iterator[ctypes.CDLL]:
-    """Engines made meanwhile can be asked when they draw."""
+def clocked_library(folder: Path, *flags: str) -> Iterator[ctypes.CDLL]:
+    """Engines made meanwhile can be asked when they draw; `flags` for the compiler."""
     path = folder / build.library_name()
     if not path.exists():
-        build.build(path, flags=["-D_GNU_SOURCE", "-include", str(Path(__file__).with_name("gaps.h"))])
+        clock = str(Path(__file__).with_name("gaps.h"))
+        build.build(path, flags=["-D_GNU_SOURCE", "-include", clock, *flags])
     with mock.patch("audio_gen.engine.engine.library_path", lambda: path):
         yield load_library(path)
 

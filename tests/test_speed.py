@@ -110,7 +110,7 @@ def test_the_steps_of_pytorch_compute_the_network(benchmark: Any, kind: str, nam
 def test_the_clocked_library_draws_the_same_and_knows_when(benchmark: Any, tmp_path: Path) -> None:
     gaps = benchmark("gaps")
     coins = coins_of(1, 3, 60)
-    with gaps.clocked_library(tmp_path) as library:
+    with gaps.clocked_library(tmp_path, "-O1") as library:
         clocked = Case("two-tiers")
         assert np.array_equal(clocked.sample(coins, setting=draw()), Case("two-tiers").sample(coins))
         told = gaps.measure(Case("classic").engine, library)
