@@ -44,7 +44,10 @@ SHAPES = {
     "preset base, which hears three linear predictors": preset_shape("base", predictors=PREDICTORS),
 }
 BATCH, TIME = 4, 4096
-TITLE = "# Where the time of a training step goes\n\nMade by `python -m benchmarks.training`, which says what is what."
+TITLE = (
+    "# Where the time of a training step goes{without}\n\n"
+    "Made by `python -m benchmarks.training`, which says what is what."
+)
 PRODUCT, PRODUCTS = "matrix product", 16
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 Forward = Callable[[Network, Tensor], Tensor]
@@ -270,7 +273,7 @@ def main() -> None:
     if not options.plain_allocator:
         keep_memory()
     allocator = "plain" if options.plain_allocator else "keeping memory"
-    said = [TITLE]
+    said = [TITLE.format(without="" if multiplies_bf16() else " without bfloat16")]
     for threads in options.threads:
         torch.set_num_threads(threads)
         said.append(

@@ -35,11 +35,8 @@ def test_all_formulations_give_the_same_logits(
     monkeypatch.setattr(training, "multiplies_bf16", lambda: narrow)
     said = training.compare("a toy", shape, False, 1)
     errors = dict(re.findall(r"^\| (\S+, \S+) \|.*\| (\S+e\S+) \|", said, re.MULTILINE))
-    assert (
-        len(errors) == (8 if narrow else 4)
-        and "fused, fp32" in errors
-        and ("fused, bf16" in errors) == narrow
-    )
+    assert len(errors) == (8 if narrow else 4)
+    assert "fused, fp32" in errors and ("fused, bf16" in errors) == narrow
     for name, error in errors.items():
         assert float(error) < (1e-4 if "fp32" in name else 0.2), name
 

@@ -30,8 +30,8 @@ X86_FLAGS = {
 ARM_FLAGS = {"dotprod": ["-march=armv8.2-a+dotprod"]}
 ZIG_ARM_FLAGS = {"dotprod": ["-mcpu=generic+dotprod"]}  # which knows no -march
 WEIGHT_BITS = {"fp32": 32, "bf16": 16, "int8": 8}
+# Other precisions gain nothing from these.
 _ONLY_FOR = {"avx512bf16": "bf16", "avx512vnni": "int8", "avxvnni": "int8", "dotprod": "int8"}
-# other precisions gain nothing from them
 
 
 class BuildError(Exception):
@@ -67,6 +67,7 @@ def instruction_sets(machine: str, compiler: list[str]) -> dict[str, list[str]]:
 
 
 def _knows(compiler: list[str], flags: list[str], folder: Path) -> bool:
+    """Does it compile nothing with them? One that compiles nothing at all fails at the baseline, and says why."""
     empty = folder / "empty.c"
     empty.write_text("extern int nothing;\n")
     try:

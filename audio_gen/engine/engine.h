@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 9, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 10, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */

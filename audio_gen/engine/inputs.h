@@ -60,19 +60,6 @@ INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const fl
     }
 }
 #elif NARROWS == BFLOATS
-/* The nearest bfloat16 numbers, half to even; 0 for denormals, as the instruction has it. */
-INLINE halves rounded(vec x) {
-#if defined(__AVX512BF16__)
-    return (halves)_mm512_cvtneps_pbh((__m512)x);
-#else
-    const vec_bits bits = (vec_bits)x, size = bits & 0x7fffffffu;
-    vec_bits nearest = bits + 0x7fffu + (bits >> 16 & 1u);
-    nearest = (vec_bits)CHOOSE((vec_bits)(size < 0x00800000u), bits & 0x80000000u, nearest);
-    nearest = (vec_bits)CHOOSE((vec_bits)(size > 0x7f800000u), bits | 0x00400000u, nearest); /* NaN */
-    return __builtin_convertvector(nearest >> 16, halves);
-#endif
-}
-
 INLINE void narrow(const int wide, float *row, int32_t o, const vec *x, const float *steps) {
     (void)steps;
     UNROLL for (int v = 0; v < wide; v++) {

@@ -104,6 +104,21 @@ INLINE vec gate(vec a, vec b) {
     return (1.0f - ea) / ((1.0f + ea) * (1.0f + eb));
 }
 
+#if WEIGHT_BITS == 16
+/* The nearest bfloat16 numbers, half to even; 0 for denormals, as the instruction has it. */
+INLINE halves rounded(vec x) {
+#if defined(__AVX512BF16__)
+    return (halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+    const vec_bits bits = (vec_bits)x, size = bits & 0x7fffffffu;
+    vec_bits nearest = bits + 0x7fffu + (bits >> 16 & 1u);
+    nearest = (vec_bits)CHOOSE((vec_bits)(size < 0x00800000u), bits & 0x80000000u, nearest);
+    nearest = (vec_bits)CHOOSE((vec_bits)(size > 0x7f800000u), bits | 0x00400000u, nearest); /* NaN */
+    return __builtin_convertvector(nearest >> 16, halves);
+#endif
+}
+#endif
+
 /* Arrays below are 64-byte aligned and a multiple of 16 long. */
 
 INLINE void copy(float *restrict y, const float *restrict x, int32_t count) {

@@ -19,11 +19,7 @@ typedef uint16_t number;
 
 INLINE vec widen(const number *x) { return (vec)(__builtin_convertvector(*(const halves *)x, vec_bits) << 16); }
 
-/* The nearest bfloat16, half to even. Where x is NaN, so is what comes out. */
-INLINE void round_to(number *y, vec x) {
-    const vec_bits bits = (vec_bits)x, kept = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    *(halves *)y = __builtin_convertvector(kept, halves);
-}
+INLINE void round_to(number *y, vec x) { *(halves *)y = rounded(x); }
 #else
 typedef float number;
 

@@ -2,7 +2,8 @@
 
    In float32, terms and inputs ascend, each output has one accumulator, and every product is rounded before it is
    added (no contraction): so an output has the same bits whatever the instruction set, the number of rows, or the
-   order in which panels are visited. Sums of integers are exact in any order. */
+   order in which panels are visited. In bfloat16 inputs come by pairs, of each the second first, and products are exact.
+   Sums of integers are exact in any order. */
 #ifndef AUDIO_GEN_MATRIX_H
 #define AUDIO_GEN_MATRIX_H
 
