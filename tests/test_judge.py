@@ -17,6 +17,7 @@ from audio_gen.codec import Codec
 from audio_gen.data.prepare import prepare
 from audio_gen.data.store import Clip, Store
 from audio_gen.evaluation import novelty
+from audio_gen.evaluation.blocks import Lines
 from audio_gen.evaluation.calibration import Calibration, Tally, tally
 from audio_gen.evaluation.clips import end_of, make
 from audio_gen.evaluation.detectors import clicks
@@ -223,12 +224,22 @@ def test_long_runs_are_held_against_real_recordings() -> None:
     real, loud = texture(30), 4 * texture(12, 1)
     drifting = np.concatenate([texture(6, 2), loud[: 6 * RATE]])
     runs = [({}, 0, texture(12, 3)), ({}, 1, drifting)]
-    found = judge(EAR, Codec(256), runs, [real], False, quietly)
+    found = judge(EAR, Codec(256), runs, lambda labels: [real], False, quietly)
     steady, drifted = (run.courses[0] for run in found.runs)
     assert all(steady.inside(third) >= 0.5 for third in range(3))
     assert drifted.inside(0) >= 0.5 > drifted.inside(2)
     said = found.section().sentences
     assert "no silence" in said[0] and "outside the range of real recordings in loudness" in said[1]
+
+
+def test_long_runs_are_held_against_recordings_of_their_own_labels() -> None:
+    real = {"soft": texture(30), "loud": 4 * texture(30, 1)}
+    runs = [({"kind": "soft"}, 0, texture(12, 2)), ({"kind": "soft"}, 1, 4 * texture(12, 3)),
+            ({"kind": "loud"}, 2, 4 * texture(12, 4))]  # fmt: skip
+    found = judge(EAR, Codec(256), runs, lambda labels: [real[labels["kind"]]], False, quietly)
+    assert [run.courses[0].inside(2) >= 0.5 for run in found.runs] == [True, False, True]
+    captions = [block.caption for block in found.section().blocks if isinstance(block, Lines)]
+    assert captions[0] == "soft: loudness over time" and "loud: loudness over time" in captions
 
 
 def test_where_a_clip_ends() -> None:

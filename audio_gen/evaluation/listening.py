@@ -42,7 +42,7 @@ from audio_gen.sampler.model import Model
 
 HEARD = 2_000  # excerpts of each kind that are compared one by one, at most
 TAUGHT = 6_000  # training excerpts that the recogniser learns from, at most
-REAL_SECONDS = 180.0  # of held-out recordings that long runs are held against, at most
+REAL_SECONDS = 180.0  # of recordings that a long run is held against, at most
 LONG_STREAM = 1 << 20  # first stream of the long runs, beyond those of the clips
 DISGUISED = 60  # training recordings that are disguised
 PAIRS = 6  # of clip and nearest recording, to be heard
@@ -223,15 +223,9 @@ class Listening:
             model, labels, settings.long_seconds, settings.seed, settings.draw, LONG_STREAM,
             lambda done, total: self._tell(done, total, "playing long runs"), self._long_curves(),
         )  # fmt: skip
-        limit = round(max(REAL_SECONDS, settings.long_seconds) * model.sample_rate)
-        real, length = [], 0
-        for excerpt in self._real:
-            if length < limit:
-                real.append(excerpt.waveform(self._store))
-                length += len(real[-1])
         runs = [(each, LONG_STREAM + place, waveforms[place]) for place, each in enumerate(labels)]
         return long_runs.judge(
-            self.ear, model.codec, runs, real, model.checkpoint.end_seconds > 0.0,
+            self.ear, model.codec, runs, self._recordings_of, model.checkpoint.end_seconds > 0.0,
             lambda done, total: self._tell(done, total, "judging long runs"),
         )  # fmt: skip
 
@@ -262,6 +256,16 @@ class Listening:
 
     def judge_composition(self) -> composition.Composition:
         return composition.judge(self._model, self._store, self._settings.seed)
+
+    def _recordings_of(self, labels: dict[str, str]) -> list[Waveform]:
+        """Recordings of exactly these labels, held-out ones before those learned from, as far as are needed."""
+        limit = round(max(REAL_SECONDS, self._settings.long_seconds) * self._model.sample_rate)
+        found, length = [], 0
+        for excerpt in (*self._real, *self._train):
+            if length < limit and excerpt.labels == labels:
+                found.append(excerpt.waveform(self._store))
+                length += len(found[-1])
+        return found
 
     def _long_curves(self) -> NDArray[np.float32] | None:
         """Curves (frames, channels) of held-out clips, one after another, as long as a run; None for a model that

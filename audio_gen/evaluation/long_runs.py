@@ -1,8 +1,8 @@
 """What becomes of a model that plays on for minutes: drift, collapse into silence or a tone, loops, clicks.
 
-Every second of a run is measured, and held against the range that nine of ten seconds of held-out recordings, one
-after another, keep to. The detectors hear those recordings too: what they find there is the scale of what they
-find in the run.
+Every second of a run is measured, and held against the range that nine of ten seconds of recordings of the same
+labels, one after another, keep to. The detectors hear those recordings too: what they find there is the scale of what
+they find in the run.
 """
 
 from collections.abc import Callable, Sequence
@@ -71,33 +71,46 @@ class Run:
     stream: int
     events: Events
     courses: tuple[Course, ...]
+    real: Events
+    """What the detectors found in the recordings of these labels."""
+
+    @property
+    def kind(self) -> str:
+        """Its labels, for people."""
+        return ", ".join(self.labels.values())
+
+    @property
+    def name(self) -> str:
+        return self.kind or f"stream {self.stream}"
 
 
 @dataclass(frozen=True)
 class LongRuns:
-    """All runs, and the real recordings they are held against."""
+    """All runs, each held against real recordings."""
 
     runs: tuple[Run, ...]
-    real: Events
     ends: bool
     """The model learned that its clips end; then silence after the first is right."""
 
     def section(self) -> Section:
-        sentences = [_said(run, self.real, self.ends) for run in self.runs]
+        sentences = [_said(run, self.ends) for run in self.runs]
         if self.ends:
             sentences.insert(
                 0,
                 "This model learned single clips that end: silence for good after the first is what it should "
                 "come to.",
             )
-        rows = [(_name(run), *_events(run.events)) for run in self.runs]
-        rows.append(("held out", *_events(self.real)))
+        kinds: dict[str, list[Run]] = {}
+        for run in self.runs:
+            kinds.setdefault(run.kind, []).append(run)
+        rows = [(run.name, *_events(run.events)) for run in self.runs]
+        rows += [(f"recordings {kind}".rstrip(), *_events(some[0].real)) for kind, some in kinds.items()]
         table = Table(
             "What the detectors find",
             ("", "seconds", "silent", "still", "looping", "clicks/min"), tuple(rows),
         )  # fmt: skip
         ranges = [
-            (f"{_name(run)}: {course.name}", *(percent(course.inside(third)) for third in range(3)))
+            (f"{run.name}: {course.name}", *(percent(course.inside(third)) for third in range(3)))
             for run in self.runs
             for course in run.courses
         ]
@@ -105,23 +118,10 @@ class LongRuns:
             "Seconds within the range of real recordings (which hold to it 90 % of the time)",
             ("", *THIRDS), tuple(ranges),
         )  # fmt: skip
-        blocks: list[Table | Lines] = [table, inside]
-        for place, course in enumerate(self.runs[0].courses):
-            series = tuple(
-                Series(
-                    _name(run),
-                    tuple((np.arange(len(run.courses[place].values)) + 0.5).tolist()),
-                    run.courses[place].values, "ours",
-                )
-                for run in self.runs
-            )  # fmt: skip
-            blocks.append(
-                Lines(
-                    f"{course.name} over time", "seconds", course.unit, series,
-                    (course.low, course.high), "range of real recordings",
-                )
-            )  # fmt: skip
-        return Section("Long runs", tuple(sentences), tuple(blocks))
+        lines = [
+            _lines(kind, some, place) for kind, some in kinds.items() for place in range(len(some[0].courses))
+        ]
+        return Section("Long runs", tuple(sentences), (table, inside, *lines))
 
 
 def play(
@@ -140,26 +140,33 @@ def play(
 
 
 def judge(
-    ear: Ear, codec: Codec, runs: Sequence[tuple[dict[str, str], int, Waveform]], real: Sequence[Waveform],
-    ends: bool,
-    tell: Tell,
+    ear: Ear, codec: Codec, runs: Sequence[tuple[dict[str, str], int, Waveform]],
+    real: Callable[[dict[str, str]], Sequence[Waveform]], ends: bool, tell: Tell,
 ) -> LongRuns:  # fmt: skip
-    """Runs (labels, stream, waveform) held against `real`, held-out recordings one after another."""
-    tell(0, len(runs) + 1)
-    whole = np.concatenate(list(real))
-    reference = _measures(ear, codec, whole)
-    ranges = [tuple(np.percentile(values, RANGE).tolist()) for _, _, values in reference]
+    """Runs (labels, stream, waveform), each held against the recordings that `real` has of its labels."""
+    references: dict[tuple[tuple[str, str], ...], tuple[Events, list[tuple[float, float]]]] = {}
     found = []
     for place, (labels, stream, waveform) in enumerate(runs):
-        tell(place + 1, len(runs) + 1)
+        tell(place, len(runs))
+        key = tuple(sorted(labels.items()))
+        if key not in references:
+            references[key] = _reference(ear, codec, real(labels))
+        events, ranges = references[key]
         courses = tuple(
             Course(name, unit, tuple(values.tolist()), low, high)
             for (name, unit, values), (low, high) in zip(_measures(ear, codec, waveform), ranges, strict=True)
         )
-        found.append(Run(labels, stream, detect(ear, waveform), courses))
+        found.append(Run(labels, stream, detect(ear, waveform), courses, events))
+    return LongRuns(tuple(found), ends)
+
+
+def _reference(ear: Ear, codec: Codec, real: Sequence[Waveform]) -> tuple[Events, list[tuple[float, float]]]:
+    """Of recordings one after another: what the detectors find, and the range of each measure."""
+    whole = np.concatenate(list(real))
     jumps = sum(len(clicks(each, ear.sample_rate)) for each in real)  # none where two recordings meet
-    rate = 60.0 * jumps * ear.sample_rate / len(whole)
-    return LongRuns(tuple(found), replace(detect(ear, whole), clicks_per_minute=rate), ends)
+    events = replace(detect(ear, whole), clicks_per_minute=60.0 * jumps * ear.sample_rate / len(whole))
+    ranges = [np.percentile(values, RANGE) for _, _, values in _measures(ear, codec, whole)]
+    return events, [(float(low), float(high)) for low, high in ranges]
 
 
 def detect(ear: Ear, waveform: Waveform) -> Events:
@@ -210,8 +217,20 @@ def _measures(ear: Ear, codec: Codec, waveform: Waveform) -> list[tuple[str, str
     ]
 
 
-def _name(run: Run) -> str:
-    return ", ".join(run.labels.values()) or f"stream {run.stream}"
+def _lines(kind: str, runs: Sequence[Run], place: int) -> Lines:
+    """A measure of runs of one kind over time."""
+    course = runs[0].courses[place]
+    series = tuple(
+        Series(
+            run.name, tuple((np.arange(len(run.courses[place].values)) + 0.5).tolist()),
+            run.courses[place].values, "ours",
+        )
+        for run in runs
+    )  # fmt: skip
+    return Lines(
+        f"{kind}: {course.name} over time" if kind else f"{course.name} over time", "seconds", course.unit,
+        series, (course.low, course.high), "range of real recordings",
+    )  # fmt: skip
 
 
 def _events(events: Events) -> tuple[str, ...]:
@@ -219,9 +238,9 @@ def _events(events: Events) -> tuple[str, ...]:
     return (f"{events.seconds:.0f}", *shares, f"{events.clicks_per_minute:.1f}")
 
 
-def _said(run: Run, real: Events, ends: bool) -> str:
+def _said(run: Run, ends: bool) -> str:
     """One sentence on a run."""
-    events, parts = run.events, []
+    events, real, parts = run.events, run.real, []
     if events.silent_from is not None:
         parts.append(f"is silent from {events.silent_from:.0f} s on")
     if events.still > real.still + 0.1:
@@ -236,4 +255,4 @@ def _said(run: Run, real: Events, ends: bool) -> str:
         away = [course.name for course in run.courses if course.inside(2) < 0.5]
         if away:
             parts.append(f"ends outside the range of real recordings in {', '.join(away)}")
-    return f"{_name(run)}: {'; '.join(parts) or 'no silence, standstill, loops, clicks or drift'}."
+    return f"{run.name}: {'; '.join(parts) or 'no silence, standstill, loops, clicks or drift'}."
