@@ -100,6 +100,22 @@ def test_every_token_of_every_clip_is_read_equally_often(hop: int) -> None:
         assert np.abs(read / mean - 1).max() < 0.25, f"clip of {length}"
 
 
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_rare_labels_may_be_read_as_often_as_others(balance: float) -> None:
+    lengths, counts = [20, 301, 33, 70], Counter[int]()
+    source = readers(lengths, batch_size=16, balance=balance)
+    for _ in range(2500):
+        batch = source.next()
+        counts.update((batch.targets[batch.weights > 0] // 1000).tolist())
+    even, odd = 53, 371
+    read = (counts[0] + counts[2]) / (counts[1] + counts[3])
+    assert read == pytest.approx((even / odd) ** (1 - balance), rel=0.1)
+    for some in ((0, 2), (1, 3)):
+        assert counts[some[0]] / counts[some[1]] == pytest.approx(
+            lengths[some[0]] / lengths[some[1]], rel=0.1
+        )
+
+
 def test_inputs_are_the_tokens_before_the_targets_and_only_the_clip_is_real() -> None:
     lengths = [5, 20, 32, 33, 70, 301]
     source = readers(lengths)

@@ -2,7 +2,8 @@
 
 Each stream takes a clip at random, starts at a random place, and reads up to `walk` crops in a row, so that the
 network state it ends one crop with is the left context of the next. Every token of every clip is read equally
-often: short clips are read whole, long ones through a window that may hang over both ends.
+often: short clips are read whole, long ones through a window that may hang over both ends. `balance` lets those be
+read more often whose labels are rare.
 
 What a stream reads is a pure function of (seed, stream, how many clips it has taken), and the noise on it of how much
 of the training is over, so a stopped training goes on with the very same batches.
@@ -63,10 +64,12 @@ class Readers:
         self._span = settings.walk * settings.crop
         self._unit = store.unit
         # A short clip is read whole whenever it is taken, a long one about span / length of it.
-        turns = [self._places(clip.length) * self._unit / self._span for clip in self._clips]
-        self._cumulative = np.cumsum(turns) / np.sum(turns)
+        turns = np.array([self._places(clip.length) * self._unit / self._span for clip in self._clips])
         self._labels = np.array([label_indices(clip.labels, store.labels) for clip in self._clips], np.int64)
         self._labels = self._labels.reshape(len(self._clips), len(store.labels))
+        if settings.balance:
+            turns = _balanced(turns, self._labels, settings.balance)
+        self._cumulative = np.cumsum(turns) / np.sum(turns)
         self.readers = [Reader() for _ in range(settings.batch_size)]
 
     def next(self, done: float = 0.0) -> Batch:
@@ -187,3 +190,12 @@ class Readers:
         assert whole is not None
         first = start // self._store.hop - self._around
         curves[:] = whole[np.arange(first, first + len(curves)).clip(0, len(whole) - 1)]
+
+
+def _balanced(turns: NDArray[np.float64], labels: NDArray[np.int64], balance: float) -> NDArray[np.float64]:
+    """`turns` (clips,), those of each combination of `labels` (clips, number of labels) divided by the `balance`th
+    power of their sum."""
+    _, kinds = np.unique(labels, axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)
+    weighted: NDArray[np.float64] = turns / np.bincount(kinds, turns)[kinds] ** balance
+    return weighted

@@ -22,6 +22,9 @@ class TrainSettings(Settings):
     """Samples per stream and step. The next step may go on where this one ended: see `walk`."""
     walk: int = Field(16, ge=1)
     """Crops a stream reads one after another, its network state carried along as left context."""
+    balance: float = Field(0.0, ge=0.0, le=1.0)
+    """0: every recording is read as often as any other, so that whatever there is little of is hardly learned; 1: every
+    combination of labels as often as any other, however little there is of it; between, by the power of this."""
     starts: float = Field(0.0, ge=0.0, le=1.0)
     """0: walks begin anywhere, and the model learns to begin anywhere in a recording (textures, long pieces).
     Above 0: this share of walks begins where a clip begins, and so does what is generated (one-shots, words);

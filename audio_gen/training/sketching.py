@@ -27,6 +27,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
         batch_size=asked.batch_size,
         crop=asked.frames * store.unit,
         walk=asked.walk,
+        balance=recipe.train.balance,
         starts=1.0 if recipe.train.starts else 0.0,  # drawn from a clip's beginning, where clips have one
         onset=asked.onset,
         learning_rate=asked.learning_rate,
