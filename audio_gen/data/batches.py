@@ -68,7 +68,9 @@ class Readers:
         self._labels = np.array([label_indices(clip.labels, store.labels) for clip in self._clips], np.int64)
         self._labels = self._labels.reshape(len(self._clips), len(store.labels))
         if settings.balance:
-            turns = _balanced(turns, self._labels, settings.balance)
+            turns *= (
+                _rarity(self._labels, np.array([clip.length for clip in self._clips])) ** settings.balance
+            )
         self._cumulative = np.cumsum(turns) / np.sum(turns)
         self.readers = [Reader() for _ in range(settings.batch_size)]
 
@@ -192,10 +194,10 @@ class Readers:
         curves[:] = whole[np.arange(first, first + len(curves)).clip(0, len(whole) - 1)]
 
 
-def _balanced(turns: NDArray[np.float64], labels: NDArray[np.int64], balance: float) -> NDArray[np.float64]:
-    """`turns` (clips,), those of each combination of `labels` (clips, number of labels) divided by the `balance`th
-    power of their sum."""
+def _rarity(labels: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(clips,): the inverse of how many tokens there are of each clip's combination of labels, given the `labels`
+    (clips, number of labels) and the `lengths` of all clips."""
     _, kinds = np.unique(labels, axis=0, return_inverse=True)
     kinds = kinds.reshape(-1)
-    weighted: NDArray[np.float64] = turns / np.bincount(kinds, turns)[kinds] ** balance
-    return weighted
+    inverse: NDArray[np.float64] = 1.0 / np.bincount(kinds, lengths)[kinds]
+    return inverse
