@@ -33,8 +33,11 @@ from audio_gen.recipe import build_recipe
 from audio_gen.sampler import Draw, load
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.parts import Part, parts_of
+from audio_gen.settings import TrainSettings
+from audio_gen.settings.train import SketchSettings
 from audio_gen.shape import NetworkShape
 from audio_gen.sketch import LEVELS, STEP, CurveCodec
+from audio_gen.training.sketching import sketch_recipe
 
 BANDS, HOP = 8, 32
 LABELS = {"tone": ["high", "low"]}
@@ -257,6 +260,22 @@ def toml(tables: dict[str, Any], name: str = "") -> str:
     lines += [f"{key} = {json.dumps(value)}" for key, value in here.items() if value != []]
     below = {key: value for key, value in tables.items() if isinstance(value, dict)}
     return "\n".join([*lines, *(toml(value, f"{name}.{key}".strip(".")) for key, value in below.items())])
+
+
+def test_a_sketch_is_trained_as_the_recipe_says(trained: Path) -> None:
+    tables = sketched(trained, batch_size=3, walk=5, learning_rate=0.1, ema=0.5, label_dropout=0.3,
+                      input_noise=5.0, least_noise=1.0, end_noise=2.0, onset=7.0)  # fmt: skip
+    tables["train"]["balance"] = 0.5
+    recipe = build_recipe(tables)
+    trains = sketch_recipe(recipe, SketchStore(trained / "store")).train
+    shared = set(SketchSettings.model_fields) & set(TrainSettings.model_fields)
+    assert {"end_noise", "learning_rate"} <= shared and recipe.sketch is not None
+    assert {name: getattr(trains, name) for name in shared} == {
+        name: getattr(recipe.sketch, name) for name in shared
+    }
+    assert trains.balance == 0.5, "whose labels are rare is the same for both"
+    with pytest.raises(RecipeError, match="least_noise must not be above end_noise, got 3 and 2"):
+        build_recipe(sketched(trained, least_noise=3.0, end_noise=2.0))
 
 
 def test_a_deaf_sketch_draws_every_frame_from_what_is_told(tmp_path: Path) -> None:

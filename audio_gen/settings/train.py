@@ -149,6 +149,8 @@ class SketchSettings(Settings):
     the likelihood worse and the sketches right far more often."""
     least_noise: float = Field(0.0, ge=0.0, le=32.0)
     """As in [train]."""
+    end_noise: float | None = Field(None, ge=0.0, le=32.0)
+    """As in [train]."""
     deaf: bool = False
     """It does not hear what it has drawn, so every value is drawn from what is told alone: for curves that are as good
     as decided by that, such as the spectrum of notes. A sketch that hears itself follows itself sooner than notes."""
@@ -161,6 +163,8 @@ class SketchSettings(Settings):
         if self.steps is None and self.minutes is None:
             raise ValueError("needs steps or minutes (or both)")
         _check_noise(self.least_noise, self.input_noise)
+        if self.end_noise is not None:
+            _check_noise(self.least_noise, self.end_noise, "end_noise")
         return self
 
 

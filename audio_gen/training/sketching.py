@@ -36,6 +36,7 @@ def sketch_recipe(recipe: Recipe, store: SketchStore) -> Recipe:
         label_dropout=asked.label_dropout,
         input_noise=asked.input_noise,
         least_noise=asked.least_noise,
+        end_noise=asked.end_noise,
         deaf=asked.deaf,
         precision=recipe.train.precision,
         seed=recipe.train.seed,
