@@ -64,6 +64,8 @@ mel_bands = $bands
 minutes = $sketching
 channels = [64, 112]
 frames = 64                           # a second: waves are slow
+input_noise = 6                       # at first, to follow what is asked for and not what was drawn ...
+end_noise = 2.5                       # ... and then to make something of what was drawn
 
 [network]
 layers = [4, 6, 7, 4]
@@ -75,6 +77,7 @@ condition_channels = 64
 [train]
 minutes = $training
 learning_rate = $rate
+balance = 1.0                         # short recordings are learned as well as long ones of other labels
 batch_size = 16
 crop = 1024
 walk = 24
@@ -83,7 +86,7 @@ input_noise = 4                       # what is heard is the model's own, slips 
 
 [play]
 sketch_temperature = 1.0              # as wild as it was heard
-guidance = 0.0
+guidance = 0.5                        # stays with what it was asked for
 """),
 )
 """Textures, talk, music whose notes nobody wrote down: anywhere in them is a place to begin."""
