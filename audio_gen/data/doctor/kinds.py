@@ -64,8 +64,7 @@ mel_bands = $bands
 minutes = $sketching
 channels = [64, 112]
 frames = 64                           # a second: waves are slow
-input_noise = 6                       # at first, to follow what is asked for and not what was drawn ...
-end_noise = 2.5                       # ... and then to make something of what was drawn
+input_noise = 3.5                     # more makes it restless, less forgets what was asked for
 
 [network]
 layers = [4, 6, 7, 4]
