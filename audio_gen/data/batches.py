@@ -68,9 +68,8 @@ class Readers:
         self._labels = np.array([label_indices(clip.labels, store.labels) for clip in self._clips], np.int64)
         self._labels = self._labels.reshape(len(self._clips), len(store.labels))
         if settings.balance:
-            turns *= (
-                _rarity(self._labels, np.array([clip.length for clip in self._clips])) ** settings.balance
-            )
+            lengths = np.array([clip.length for clip in self._clips])
+            turns *= _rarity(self._labels, lengths) ** settings.balance
         self._cumulative = np.cumsum(turns) / np.sum(turns)
         self.readers = [Reader() for _ in range(settings.batch_size)]
 
