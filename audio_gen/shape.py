@@ -8,9 +8,12 @@ from typing import Any
 from audio_gen.errors import CheckpointError
 
 MAX_PREDICTORS = 4  # these and POINTS as in engine.h
-MAX_ORDER = 128
+MAX_ORDER = 512
 WINDOW = 16
+MAX_WINDOW = 4096
 REFIT = 32
+LONG_REFIT = 128
+LONG = 128
 SPREADS = 96
 POINTS = 257
 LOWEST_PITCH = 25
@@ -24,6 +27,16 @@ up to the most that was learned. Index 0, that of other labels' "no label", is n
 DOUBTS = 8
 MAX_ENVELOPE = 64
 """Largest order of a predictor made from a curve."""
+
+
+def fit_window(order: int) -> int:
+    """Samples that a linear predictor of this order is fitted to."""
+    return min(WINDOW * order, MAX_WINDOW)
+
+
+def refit_of(order: int) -> int:
+    """Samples between two fits of a linear predictor of this order."""
+    return LONG_REFIT if order > LONG else REFIT
 
 
 @dataclass(frozen=True)
@@ -225,9 +238,9 @@ class NetworkShape:
         span = self.reach(self.tiers - 1)
         for tier in reversed(range(self.tiers - 1)):
             span = self.reach(tier) - 1 + self.pool[tier] * (span + 1) - 1
-        # How far off a predictor was REFIT - 1 samples ago depends on a fit up to as many samples before that, and
+        # How far off a predictor was REFIT - 1 samples ago depends on a fit up to `refit_of` - 1 samples before that,
         # that of the envelope on as many samples as its order, that of the period on those of the longest one.
-        fitted = WINDOW * max(self.predictors) + 2 * (REFIT - 1) if self.predictors else 0
+        fitted = max((fit_window(o) + refit_of(o) - 1 + REFIT - 1 for o in self.predictors), default=0)
         enveloped = self.envelope_order + REFIT - 1 if self.envelope else 0
         period = (
             max(self.period_rate // LOWEST_PITCH, TAPS // 2) + TAPS // 2 + REFIT - 1 if self.period else 0
@@ -239,7 +252,7 @@ class NetworkShape:
         """Multiply-accumulates per generated sample; the embedding is a row gather, conditioning is per frame."""
         total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
         for order in self.predictors:  # correlating a window, solving, predicting
-            total += (WINDOW * order * (order + 1) + order * order) / REFIT + order
+            total += (fit_window(order) * (order + 1) + order * order) / refit_of(order) + order
         if self.envelope:
             order = self.envelope_order
             total += (POINTS * (order + 1) + order * order) / self.hop + order

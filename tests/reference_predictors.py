@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
-from audio_gen.shape import LOWEST_PITCH, POINTS, REFIT, SPREADS, TAPS, WINDOW, NetworkShape
+from audio_gen.shape import LONG, LOWEST_PITCH, POINTS, REFIT, SPREADS, TAPS, NetworkShape, fit_window, refit_of
 
 UNIT = 2**30
 
@@ -64,7 +64,7 @@ def _predictor(
 ) -> tuple[NDArray, NDArray]:
     """Token expected after each sample of x (time,), and the code of how far the last ones were off; by coefficients
     `given` for each sample, or fitted to the samples."""
-    window, finest = WINDOW * order, amplitudes[len(amplitudes) // 2 + 1]
+    window, finest = fit_window(order), amplitudes[len(amplitudes) // 2 + 1]
     edges = 0.5 * (amplitudes[:-1] + amplitudes[1:])
     past = np.concatenate([np.zeros(window), x])  # past[window + t] is x[t]
     misses, coefficients, before = [0] * REFIT, np.zeros(order), 0
@@ -74,7 +74,7 @@ def _predictor(
         newest_first = past[window + t :: -1][:window]
         if given is not None:
             coefficients = given[t]
-        elif t % REFIT == 0:
+        elif t % refit_of(order) == 0:
             coefficients = _fit(newest_first, order, finest)
         oldest_first = [pair for pair in zip(coefficients, newest_first, strict=False) if pair[0]][::-1]
         product = _product(*np.array(oldest_first).T) if oldest_first else 0.0
@@ -89,7 +89,8 @@ def _predictor(
 def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:
     """Coefficients, newest sample first, of the windowed autocorrelation."""
     age = np.arange(len(newest_first), dtype=np.float64)
-    risen = np.where(age + 1 < 32, (age + 1) * (1.0 / 32), 1.0)
+    rise, noise = (128, 3e-4) if order > LONG else (32, 1e-5)
+    risen = np.where(age + 1 < rise, (age + 1) * (1.0 / rise), 1.0)
     w = newest_first * (risen * (2.0 - risen) * (1.0 - age * (1.0 / len(age))))
     w = np.concatenate([w, np.zeros(order)])
     r = np.zeros(order + 1)
@@ -97,7 +98,7 @@ def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:
         r += w[here] * w[here : here + order + 1]
     if r[0] <= 0.0:
         return np.zeros(order)
-    r[0] += r[0] * 1e-5 + finest * finest
+    r[0] += r[0] * noise + finest * finest
     return _solve(r, order)
 
 

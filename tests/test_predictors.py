@@ -10,10 +10,10 @@ from audio_gen.codec import Codec
 from audio_gen.curves import extract_curves
 from audio_gen.engine.predictors import Predictors
 from audio_gen.pitch import run_phase, scale_pitch
-from audio_gen.shape import PHASES, REFIT, WINDOW, NetworkShape
+from audio_gen.shape import PHASES, REFIT, NetworkShape, fit_window, refit_of
 
 
-def shape_of(orders=(8, 16, 32, 128), levels=256) -> NetworkShape:
+def shape_of(orders=(8, 32, 128, 512), levels=256) -> NetworkShape:
     return NetworkShape(levels, (1,), (8,), predictors=orders)
 
 
@@ -60,12 +60,12 @@ def test_the_future_is_not_heard():
     assert not np.array_equal(before[700:], after[700:])
 
 
-@pytest.mark.parametrize("order", [8, 32])
+@pytest.mark.parametrize("order", [8, 32, 136])
 def test_what_lies_longer_ago_than_the_formula_says_is_forgotten(order):
-    predictors, tokens = Predictors(shape_of((order,))), music(256, 3000)
-    whole = rows_of(predictors, tokens, 3000)
-    field = WINDOW * order + 2 * (REFIT - 1)  # samples before the newest one
-    for begin in range(1000, 1000 + REFIT):
+    predictors, tokens = Predictors(shape_of((order,))), music(256, 5000)
+    whole = rows_of(predictors, tokens, 5000)
+    field = fit_window(order) + refit_of(order) - 1 + REFIT - 1  # samples before the newest one
+    for begin in range(1000, 1000 + refit_of(order)):
         late = predictors.hear(predictors.start(1), begin, tokens[None, begin:])[0]
         assert np.array_equal(late[field:], whole[begin + field :])
 

@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 10  # ENGINE_VERSION of engine.h
+VERSION = 11  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 10, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 11, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -33,9 +33,12 @@ enum {
     NARROW = 32,   /* outputs of a last panel that is not full; channels are padded to a multiple of it */
     GATE_GROUP = 16, /* outputs to tanh, then as many to sigmoid, and so on */
     MAX_PREDICTORS = 4,
-    MAX_ORDER = 128, /* of a linear predictor; orders are multiples of 8 */
-    WINDOW = 16,     /* samples that a predictor is fitted to, per coefficient */
-    REFIT = 32,      /* samples between two fits */
+    MAX_ORDER = 512, /* of a linear predictor; orders are multiples of 8 */
+    WINDOW = 16,     /* samples that a predictor is fitted to, per coefficient ... */
+    MAX_WINDOW = 4096, /* ... and no more than these */
+    REFIT = 32,      /* samples between two fits ... */
+    LONG_REFIT = 128, /* ... and where the order is above LONG */
+    LONG = 128,
     SPREADS = 96,    /* codes of how far a predictor was off */
     MAX_BANDS = 256, /* of a mel curve */
     LOWEST = 25,     /* Hz, that a pitch is heard from */
@@ -86,6 +89,12 @@ typedef struct {
     uint32_t misses[REFIT];        /* of the last samples, in the same units */
 } Predictor;
 
+/* Samples that a predictor of this order is fitted to, and between two fits. */
+static inline int32_t fit_window(int32_t order) {
+    return WINDOW * order < MAX_WINDOW ? WINDOW * order : MAX_WINDOW;
+}
+static inline int32_t refit_of(int32_t order) { return order > LONG ? LONG_REFIT : REFIT; }
+
 /* Those that are fitted, then the envelope's, then the period's. */
 static inline int32_t predictor_count(const Predictors *all) {
     return all->count + (all->envelope > 0) + (all->period > 0);
@@ -102,7 +111,7 @@ static inline int32_t longest_period(const Predictors *all) { return all->period
 
 /* Samples that some predictor looks back at. */
 static inline int32_t predictor_window(const Predictors *all) {
-    const int32_t fitted = WINDOW * all->longest;
+    const int32_t fitted = fit_window(all->longest);
     const int32_t followed = all->period ? longest_period(all) + TAPS : 0;
     const int32_t window = fitted > all->envelope ? fitted : all->envelope;
     return window > followed ? window : followed;

@@ -3,7 +3,9 @@
    A predictor of order P expects x[t] = sum over k from 1 to P of c_k x[t - k]. Its coefficients are fitted anew at
    every REFIT samples, to the last WINDOW P samples, by the autocorrelation method: windowed, solved by Levinson's
    and Durbin's recursion (Makhoul 1975, "Linear prediction: a tutorial review"). Fitting to past output alone, so
-   that nothing needs to be told, is backward adaptation, as in ITU-T G.728. The network hears the token nearest to
+   that nothing needs to be told, is backward adaptation, as in ITU-T G.728. Orders above LONG, which resolve the
+   partials of chords, are fitted less often, and as if there were more noise: as much as a mu-law of 256 levels
+   adds. The network hears the token nearest to
    what is expected, and how far the last REFIT expectations were off. So waves that are smooth, loud or tonal need
    not be worked out from tokens by layers.
 
@@ -20,7 +22,7 @@
    (Wang, Takaki and Yamagishi 2019, arXiv:1904.12088): what was heard may lose its rhythm, this does not. The curve of
    pitch says where its frame begins, so nothing adds up.
 
-   All of it depends on the samples of the last WINDOW P + 2 REFIT alone. Double arithmetic in a fixed order, and whole
+   All of it depends on the samples of the last window and two fits alone. Double arithmetic in a fixed order, and whole
    numbers where sums slide, so that the codes are the same on every machine and after every restart. */
 #ifndef AUDIO_GEN_PREDICTOR_H
 #define AUDIO_GEN_PREDICTOR_H
@@ -34,9 +36,7 @@ enum {
     SUMS_AT_ONCE = 6,    /* vectors of sums that stay in registers */
     LAGS = SUMS_AT_ONCE * DOUBLES,
     EIGHT = 8,           /* partial sums of a scalar product, whatever the vectors */
-    MAX_WINDOW = WINDOW * MAX_ORDER,
     MAX_LAGS = MAX_ORDER + 1 + 48, /* with room for whole LAGS */
-    RISE = 32,           /* newest samples over which the window rises */
     UNIT = 1 << 30       /* amplitudes are whole numbers of 1 / UNIT */
 };
 
@@ -87,16 +87,17 @@ static void solve(const double *r, int32_t order, double *c) {
 
 /* The predictor's coefficients, from the samples heard up to the newest. */
 static void fit(Predictor *predictor, int32_t order, const double *newest, double finest) {
-    const int32_t window = WINDOW * order;
+    const int32_t window = fit_window(order), rise = refit_of(order); /* newest samples over which the window rises */
+    const double noise = order > LONG ? 3e-4 : 1e-5;
     double w[MAX_WINDOW + MAX_LAGS], r[MAX_LAGS], c[MAX_ORDER + EIGHT] = {0};
     for (int32_t age = 0; age < window; age++) {
-        const double risen = age + 1 < RISE ? (age + 1) * (1.0 / RISE) : 1.0;
+        const double risen = age + 1 < rise ? (age + 1) * (1.0 / rise) : 1.0;
         w[age] = newest[-age] * (risen * (2.0 - risen) * (1.0 - age * (1.0 / window)));
     }
     memset(w + window, 0, (size_t)MAX_LAGS * sizeof(double));
     for (int32_t first = 0; first <= order; first += LAGS) correlate(w, window, first, r);
     if (r[0] > 0.0) {
-        r[0] += r[0] * 1e-5 + finest * finest; /* a little white noise keeps the equations solvable */
+        r[0] += r[0] * noise + finest * finest; /* a little white noise keeps the equations solvable */
         solve(r, order, c);
     }
     for (int32_t i = 0; i < order; i++) predictor->coefficient[i] = c[order - 1 - i];
@@ -227,7 +228,7 @@ static void hear(
         predictor->missed += (int64_t)miss - (int64_t)predictor->misses[at];
         predictor->misses[at] = miss;
         if (fitted) {
-            if (at == 0) fit(predictor, order, newest, finest * (1.0 / UNIT));
+            if (position % refit_of(order) == 0) fit(predictor, order, newest, finest * (1.0 / UNIT));
         } else if (curve) {
             if (enveloped) fit_to_curve(all, predictor, curve);
             else fit_to_pitch(all, predictor, curve + all->pitch, since);

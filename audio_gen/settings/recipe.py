@@ -12,7 +12,7 @@ from audio_gen.settings.network import PREDICTORS, NetworkSettings
 from audio_gen.settings.play import CardSettings, PageSettings, PlaySettings
 from audio_gen.settings.table import Settings
 from audio_gen.settings.train import ComposerSettings, SketchSettings, TrainSettings
-from audio_gen.shape import DOUBT, REFIT
+from audio_gen.shape import DOUBT, REFIT, refit_of
 from audio_gen.sketch import SKETCHABLE, can_sketch, told_curves
 
 RECIPE_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -47,9 +47,10 @@ class Recipe(Settings):
             raise ValueError(
                 f"train.crop ({self.train.crop}) must be a multiple of the slowest tier's {slowest} samples"
             )
-        if (self.predictors or self.envelope or self.follows_period) and self.train.crop % REFIT:
+        refit = max((refit_of(order) for order in self.predictors), default=REFIT)
+        if (self.predictors or self.envelope or self.follows_period) and self.train.crop % refit:
             raise ValueError(
-                f"train.crop ({self.train.crop}) must be a multiple of {REFIT} with network.predictors, .envelope "
+                f"train.crop ({self.train.crop}) must be a multiple of {refit} with network.predictors, .envelope "
                 "or .period"
             )
         if self.controls.curves and self.train.crop % self.controls.hop:
