@@ -23,7 +23,7 @@ NETWORKS = {
         [2, 3, 2], [24, 16, 130], [2, 3], kernel_size=3, dilation_cycle=2, skip_channels=100,
         head_channels=50, labels=LABELS, curve_channels=5, hop=12,
     ),
-    "predictors": network_settings([2, 3], [20, 36], [3], labels=LABELS, predictors=[8, 24]),
+    "predictors": network_settings([2, 3], [20, 36], [3], labels=LABELS, predictors=[8, 24, 256]),
     "envelope": network_settings(
         [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=5, hop=48, envelope=[16, 4, 4000],
     ),

@@ -72,7 +72,7 @@ def play(page, *takes):
 def bare() -> Checkpoint:
     """A model that is told nothing, with de-emphasis."""
     shape = NetworkShape.from_dict(
-        network_settings([4], [16], [], levels=512, skip_channels=16, predictors=[16])
+        network_settings([4], [16], [], levels=512, skip_channels=16, predictors=[16, 512])
     )
     return Checkpoint(shape, Codec(512, 0.85), RATE, random_tensors(shape, 5), card={"name": "bare"})
 
