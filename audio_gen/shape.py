@@ -97,6 +97,7 @@ class NetworkShape:
             or (self.conditioned and self.condition_channels < 1)
             or len(self.predictors) > MAX_PREDICTORS
             or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
+            or len({*self.predictors}) < len(self.predictors)
             or not self._envelope_is_possible
             or not self._period_is_possible
             or (self.doubts and ([*self.labels][-1] != DOUBT or len(self.labels[DOUBT]) != DOUBTS))
@@ -208,9 +209,15 @@ class NetworkShape:
     @property
     def input_rows(self) -> int:
         """Rows of the embedding: a block for the tokens, two per predictor, and one for no phase and each phase."""
-        return (
-            self.levels + self.predictor_count * (self.levels + SPREADS) + (self.phases and 1 + self.phases)
-        )
+        return sum(self.input_blocks.values())
+
+    @property
+    def input_blocks(self) -> dict[str, int]:
+        """What each block of those rows is of, and how many there are, in order."""
+        names = [f"predictor {order}" for order in self.predictors]
+        names += ["envelope"] * bool(self.envelope) + ["period"] * bool(self.period)
+        blocks = {"token": self.levels, **dict.fromkeys(names, self.levels + SPREADS)}
+        return {**blocks, "phase": 1 + self.phases} if self.phases else blocks
 
     @property
     def head_inputs(self) -> int:

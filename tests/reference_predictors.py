@@ -4,7 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec
-from audio_gen.shape import LONG, LOWEST_PITCH, POINTS, REFIT, SPREADS, TAPS, NetworkShape, fit_window, refit_of
+from audio_gen.shape import (
+    LONG,
+    LOWEST_PITCH,
+    POINTS,
+    REFIT,
+    SPREADS,
+    TAPS,
+    NetworkShape,
+    fit_window,
+    refit_of,
+)
 
 UNIT = 2**30
 
@@ -89,7 +99,7 @@ def _predictor(
 def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:
     """Coefficients, newest sample first, of the windowed autocorrelation."""
     age = np.arange(len(newest_first), dtype=np.float64)
-    rise, noise = (128, 3e-4) if order > LONG else (32, 1e-5)
+    rise, noise = (128, 1e-4) if order > LONG else (32, 1e-5)
     risen = np.where(age + 1 < rise, (age + 1) * (1.0 / rise), 1.0)
     w = newest_first * (risen * (2.0 - risen) * (1.0 - age * (1.0 / len(age))))
     w = np.concatenate([w, np.zeros(order)])

@@ -631,6 +631,30 @@ def test_a_training_may_begin_with_the_weights_of_another(
     assert not (tmp_path / "wider").exists()
 
 
+def test_what_begins_from_a_model_may_hear_more_predictors(
+    run: Path, tones: Path, store: Store, tmp_path: Path
+) -> None:
+    first = load_checkpoint(run / "model.safetensors")
+    more = toy_recipe(tones, steps=2, network={"predictors": [256, *first.shape.predictors]})
+    training = Training(more, store, tmp_path, begin_from=first)
+    before = Network(first.shape)
+    publish.load_into(before, first)
+    tokens = torch.from_numpy(
+        np.stack([store.tokens(clip)[:600] for clip in store.clips("train")[:2]]).astype(np.int64)
+    )
+    labels = torch.zeros(2, len(first.shape.labels), dtype=torch.long)
+    with torch.no_grad():
+        assert torch.allclose(
+            training.state.network(tokens, labels=labels)[0], before(tokens, labels=labels)[0], atol=1e-5
+        )
+    training.train([], lambda report: None)
+    grown = load_checkpoint(tmp_path / "model.safetensors")
+    assert grown.shape.predictors == (256, *first.shape.predictors)
+    fewer = toy_recipe(tones, steps=2, network={"predictors": []})
+    with pytest.raises(RecipeError, match="predictors differ"):
+        Training(fewer, store, tmp_path / "fewer", begin_from=first)
+
+
 def test_damaged_resume_state_is_one_line(tones: Path, store: Store, run: Path, tmp_path: Path) -> None:
     whole = (run / "resume.safetensors").read_bytes()
     other = (run / "model.safetensors").read_bytes()

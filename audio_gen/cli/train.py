@@ -32,7 +32,9 @@ def train(
     begin_from: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="MODEL", help="Begin with the weights of this model, whose network is the same."
+            "--from",
+            metavar="MODEL",
+            help="Begin with the weights of this model, whose network is the same; the recipe may add predictors.",
         ),
     ] = None,
     device: Device = "auto",

@@ -4,8 +4,7 @@
    every REFIT samples, to the last WINDOW P samples, by the autocorrelation method: windowed, solved by Levinson's
    and Durbin's recursion (Makhoul 1975, "Linear prediction: a tutorial review"). Fitting to past output alone, so
    that nothing needs to be told, is backward adaptation, as in ITU-T G.728. Orders above LONG, which resolve the
-   partials of chords, are fitted less often, and as if there were more noise: as much as a mu-law of 256 levels
-   adds. The network hears the token nearest to
+   partials of chords, are fitted less often, and as if there were more noise. The network hears the token nearest to
    what is expected, and how far the last REFIT expectations were off. So waves that are smooth, loud or tonal need
    not be worked out from tokens by layers.
 
@@ -88,7 +87,7 @@ static void solve(const double *r, int32_t order, double *c) {
 /* The predictor's coefficients, from the samples heard up to the newest. */
 static void fit(Predictor *predictor, int32_t order, const double *newest, double finest) {
     const int32_t window = fit_window(order), rise = refit_of(order); /* newest samples over which the window rises */
-    const double noise = order > LONG ? 3e-4 : 1e-5;
+    const double noise = order > LONG ? 1e-4 : 1e-5;
     double w[MAX_WINDOW + MAX_LAGS], r[MAX_LAGS], c[MAX_ORDER + EIGHT] = {0};
     for (int32_t age = 0; age < window; age++) {
         const double risen = age + 1 < rise ? (age + 1) * (1.0 / rise) : 1.0;

@@ -38,7 +38,8 @@ class NetworkSettings(Settings):
 
     predictors: list[int] | None = None
     """Orders of linear predictors, fitted to what was just heard, whose expectations the network hears beside each
-    token: up to four multiples of 8. Low orders follow quickly, high ones know tones. []: none.
+    token: up to four different multiples of 8, of 512 at most. Low orders follow quickly, high ones know tones, above
+    128 the partials of chords, at a price in speed. []: none.
     Left out: PREDICTORS, and none where there is an envelope or a period: they drift with what is played."""
     envelope: int = Field(16, multiple_of=8, ge=0, le=MAX_ENVELOPE)
     """Where the first of the curves is mel and the codec has no pre-emphasis: order of one more predictor, a multiple
@@ -68,9 +69,10 @@ class NetworkSettings(Settings):
     def _orders(cls, orders: list[int] | None) -> list[int] | None:
         if orders is None:
             return None
-        if len(orders) > MAX_PREDICTORS or any(order % 8 or not 8 <= order <= MAX_ORDER for order in orders):
+        possible = all(order % 8 == 0 and 8 <= order <= MAX_ORDER for order in orders)
+        if not possible or len(orders) > MAX_PREDICTORS or len({*orders}) < len(orders):
             raise ValueError(
-                f"predictors must be up to {MAX_PREDICTORS} multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
+                f"predictors must be up to {MAX_PREDICTORS} different multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
             )
         return orders
 

@@ -88,7 +88,8 @@ class Training:
         composer: Checkpoint | None = None,
     ) -> None:
         """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
-        A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's.
+        A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's; but the
+        recipe may have more predictors.
         `sketch` and `composer` become parts of the model.
 
         `tensorboard` also writes the metrics to RUN/tensorboard.
@@ -290,6 +291,8 @@ def _signature(recipe: Recipe, store: Store) -> str:
 
 def _check_same(wanted: NetworkShape, model: Checkpoint) -> None:
     ours, theirs = wanted.to_dict(), model.shape.to_dict()
+    if {*model.shape.predictors} <= {*wanted.predictors}:
+        theirs["predictors"] = ours.get("predictors")
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if differing:
         raise RecipeError(

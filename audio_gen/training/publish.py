@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from audio_gen import __version__
 from audio_gen.audio import AudioWriter
@@ -156,10 +157,21 @@ def with_results(
 
 
 def load_into(network: Network, checkpoint: Checkpoint) -> None:
-    """Give `network` the checkpoint's weights."""
+    """Give `network` the checkpoint's weights. What predictors say that only `network` has weighs nothing at first."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(torch.from_numpy(checkpoint.tensors[name].astype(np.float32)))
+            weights = torch.from_numpy(checkpoint.tensors[name].astype(np.float32))
+            if name == "embedding.weight":
+                weights = _rearranged(weights, checkpoint.shape, network.shape)
+            parameter.copy_(weights)
+
+
+def _rearranged(table: Tensor, theirs: NetworkShape, ours: NetworkShape) -> Tensor:
+    """The embedding's rows in the blocks of `ours`, zeros where `theirs` has none."""
+    blocks = dict(zip(theirs.input_blocks, table.split([*theirs.input_blocks.values()]), strict=True))
+    return torch.cat(
+        [blocks.get(name, table.new_zeros(rows, table.shape[1])) for name, rows in ours.input_blocks.items()]
+    )
 
 
 def write_previews(folder: Path, checkpoint: Checkpoint, store: Store, settings: TrainSettings) -> None:
