@@ -72,7 +72,7 @@ class NetworkSettings(Settings):
         possible = all(order % 8 == 0 and 8 <= order <= MAX_ORDER for order in orders)
         if not possible or len(orders) > MAX_PREDICTORS or len({*orders}) < len(orders):
             raise ValueError(
-                f"predictors must be up to {MAX_PREDICTORS} different multiples of 8 from 8 to {MAX_ORDER}, got {orders}"
+                f"predictors must be up to {MAX_PREDICTORS} different multiples of 8, of at most {MAX_ORDER}, got {orders}"
             )
         return orders
 
