@@ -78,6 +78,9 @@ class NetworkShape:
     sample rate (Hz), and into how many parts a period is cut to say in which of them a sample lies: PHASES, or 0,
     where that is not said. Empty: none."""
 
+    anchored: bool = False
+    """Whether the logits fall off around what the predictors expect, see engine/anchor.h."""
+
     def __post_init__(self) -> None:
         tiers = len(self.layers)
         sizes = [self.levels, self.kernel_size, self.head_channels, self.hop, self.dilation_cycle]
@@ -98,6 +101,7 @@ class NetworkShape:
             or len(self.predictors) > MAX_PREDICTORS
             or any(order % 8 or not 8 <= order <= MAX_ORDER for order in self.predictors)
             or len({*self.predictors}) < len(self.predictors)
+            or (self.anchored and not self.predictor_count)
             or not self._envelope_is_possible
             or not self._period_is_possible
             or (self.doubts and ([*self.labels][-1] != DOUBT or len(self.labels[DOUBT]) != DOUBTS))
@@ -220,6 +224,12 @@ class NetworkShape:
         return {**blocks, "phase": 1 + self.phases} if self.phases else blocks
 
     @property
+    def logit_rows(self) -> int:
+        """Outputs of the head: one per level; where they are anchored, how far each predictor is believed, by how much
+        all of them are off, how sure that is, and how broad."""
+        return self.levels + (self.predictor_count + 3 if self.anchored else 0)
+
+    @property
     def head_inputs(self) -> int:
         return self.skip_channels or self.channels[0]
 
@@ -257,7 +267,7 @@ class NetworkShape:
     @property
     def macs_per_sample(self) -> float:
         """Multiply-accumulates per generated sample; the embedding is a row gather, conditioning is per frame."""
-        total = float(self.head_inputs * self.head_channels + self.head_channels * self.levels)
+        total = float(self.head_inputs * self.head_channels + self.head_channels * self.logit_rows)
         for order in self.predictors:  # correlating a window, solving, predicting
             total += (fit_window(order) * (order + 1) + order * order) / refit_of(order) + order
         if self.envelope:
@@ -283,7 +293,7 @@ class NetworkShape:
             plain[key] = list(plain[key])
         plain["labels"] = {name: list(values) for name, values in self.labels.items()}
         # As it was before these came: the hash of older checkpoints stands on it.
-        for key in ("predictors", "envelope", "period", "around"):
+        for key in ("predictors", "envelope", "period", "around", "anchored"):
             if not plain[key]:
                 del plain[key]
         return plain

@@ -56,7 +56,7 @@ class Step(ABC):
 
     def logits(self) -> Tensor:
         """Of the token that follows (levels,)."""
-        rows = self.predictors.hear(self.memory, self.position, np.array([[self.token]]))[0, 0]
+        rows = self.predictors.hear(self.memory, self.position, np.array([[self.token]]))[0][0, 0]
         x = self.embedding[rows[0]]
         for row in rows[1:]:
             x = x + self.embedding[row]

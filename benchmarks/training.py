@@ -131,7 +131,7 @@ def convolutions(network: Network, tokens: Tensor) -> Tensor:
 
 
 def _embedded(network: Network, tokens: Tensor) -> Tensor:
-    heard, _ = network.hear(tokens, network.start(len(tokens)))
+    heard, _, _ = network.hear(tokens, network.start(len(tokens)))
     return network.embedding(heard).sum(-2)
 
 

@@ -5,7 +5,7 @@ arrays of activations are (time, channels).
 """
 
 import numpy as np
-from reference_predictors import heard
+from reference_predictors import heard, reference_places
 
 from audio_gen.curves import surround
 
@@ -16,6 +16,16 @@ def rounded(x):
     """To bfloat16 and back, half to even."""
     bits = x.view(np.uint32)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+def full_exp2(x):
+    x = np.clip(x, np.float32(-60), np.float32(60))
+    power = np.rint(x)
+    f = x - power
+    p = np.float32(FULL_EXP2[0])
+    for c in FULL_EXP2[1:]:
+        p = p * f + np.float32(c)
+    return np.ldexp(p, power.astype(np.int32))
 
 
 class Arithmetic:
@@ -53,16 +63,13 @@ class Arithmetic:
         return y
 
     def exp2(self, x):
+        if self.precision != "int8":
+            return full_exp2(x)
         x = np.clip(x, np.float32(-60), np.float32(60))
         power = np.rint(x)
         f = x - power
-        if self.precision == "int8":
-            low = f * np.float32(0.693282888) + np.float32(1)
-            p = low + (f * f) * (f * np.float32(0.0550091019) + np.float32(0.24221098))
-        else:
-            p = np.float32(FULL_EXP2[0])
-            for c in FULL_EXP2[1:]:
-                p = p * f + np.float32(c)
+        low = f * np.float32(0.693282888) + np.float32(1)
+        p = low + (f * f) * (f * np.float32(0.0550091019) + np.float32(0.24221098))
         return np.ldexp(p, power.astype(np.int32))
 
     def gate(self, z):
@@ -94,7 +101,21 @@ class Arithmetic:
         g = np.maximum(skip if shape.skip_channels else above, np.float32(0))
         hidden = self.product(w["head.hidden.bias"], [w["head.hidden.weight"]], [g], "head.hidden.input")
         hidden = np.maximum(hidden, np.float32(0))
-        return self.product(w["head.logits.bias"], [w["head.logits.weight"]], [hidden], "head.logits.input")
+        logits = self.product(w["head.logits.bias"], [w["head.logits.weight"]], [hidden], "head.logits.input")
+        return self.anchored(logits, reference_places(shape, inputs, curves)) if shape.anchored else logits
+
+    @staticmethod
+    def anchored(logits, places):
+        count, levels = places.shape[1], logits.shape[1] - places.shape[1] - 3
+        told = logits[:, levels:]
+        powers = full_exp2(told)
+        total, mean = powers[:, 0], powers[:, 0] * places[:, 0]
+        for i in range(1, count):
+            total, mean = total + powers[:, i], mean + powers[:, i] * places[:, i]
+        place = told[:, count] + mean / total
+        sharp, broad = powers[:, count + 1, None], powers[:, count + 2, None]
+        d = np.abs(np.arange(levels, dtype=np.float32) - place[:, None])
+        return logits[:, :levels] - sharp * d * (d / (d + broad))
 
     def spread(self, k, a, slow):
         """Frame i hears slot (i + 1) mod p of the slower frame (i + 1) div p - 1."""

@@ -24,6 +24,7 @@ NETWORKS = {
         head_channels=50, labels=LABELS, curve_channels=5, hop=12,
     ),
     "predictors": network_settings([2, 3], [20, 36], [3], labels=LABELS, predictors=[8, 24, 256]),
+    "anchored": network_settings([2, 3], [20, 36], [3], labels=LABELS, predictors=[8, 256], anchored=True),
     "envelope": network_settings(
         [2, 3], [20, 36], [3], labels=LABELS, predictors=[8], curve_channels=5, hop=48, envelope=[16, 4, 4000],
     ),

@@ -54,6 +54,10 @@ def random_tensors(settings: Mapping[str, Any] | NetworkShape, seed: int) -> dic
             values *= 3.0 / np.sqrt(shape.layers[int(name.split(".")[1])])
         if name == "head.logits.weight":
             values *= 1.5
+        if name == "head.logits.weight":
+            values[shape.levels :] *= 0.3
+        if name == "head.logits.bias" and shape.anchored:
+            values[-2] -= 5.0  # an anchor that what is said of each token alone is heard beside
         tensors[name] = values.astype(np.float32)
     return tensors
 

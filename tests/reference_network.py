@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from reference_predictors import heard
+from reference_predictors import heard, reference_places
 
 from audio_gen.shape import NetworkShape
 
@@ -36,7 +36,18 @@ def reference_logits(
         above, skip = _layers(w, shape, k, a, _conditions(w, shape, k, len(a), labels, curves))
     g = skip if shape.skip_channels else above
     hidden = np.maximum(_linear(w, "head.hidden", np.maximum(g, 0)), 0)
-    return _linear(w, "head.logits", hidden)
+    logits = _linear(w, "head.logits", hidden)
+    return _anchored(logits, reference_places(shape, inputs, curves)) if shape.anchored else logits
+
+
+def _anchored(logits: Array, places: Array) -> Array:
+    """Less sharp d^2 / (d + broad), d the distance from where the sample is expected."""
+    count = places.shape[1]
+    free, shares, told = np.split(logits, [-count - 3, -3], axis=1)
+    shares = 2.0**shares / (2.0**shares).sum(axis=1, keepdims=True)
+    place, sharp, broad = told[:, 0] + (shares * places).sum(axis=1), 2.0 ** told[:, 1], 2.0 ** told[:, 2]
+    d = np.abs(np.arange(free.shape[1]) - place[:, None])
+    return free - sharp[:, None] * d**2 / (d + broad[:, None])
 
 
 def _linear(w: Mapping[str, Array], name: str, x: Array) -> Array:

@@ -37,25 +37,45 @@ def reference_rows(
     amplitudes = Codec(shape.levels).decode(np.arange(shape.levels)).astype(np.float64)
     columns = [np.asarray(tokens, np.int64)]
     x = amplitudes[np.asarray(tokens)]
-    filters = [(order, None) for order in shape.predictors]
-    if shape.envelope:
-        assert curves is not None
-        each = [_filter(shape, frame) for frame in curves]
-        filters.append((shape.envelope[0], [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
-    if shape.period:
-        assert curves is not None
-        column, rate, phases = shape.period
-        each = [_comb(rate, *map(float, frame[column : column + 2])) for frame in curves]
-        filters.append((len(each[0]), [each[min(t // shape.hop, len(each) - 1)] for t in range(len(x))]))
-    for place, (order, given) in enumerate(filters):
-        expected, spreads = _predictor(amplitudes, order, x, given)
+    for place, (order, given) in enumerate(_filters(shape, len(x), curves)):
+        expected, spreads, _ = _predictor(amplitudes, order, x, given)
         first = shape.levels + place * (shape.levels + SPREADS)
         columns += [first + expected, first + shape.levels + spreads]
-    if shape.period and phases:
+    if shape.phases:
         assert curves is not None
+        column, rate, phases = shape.period
         codes = [_phase(rate, phases, t, shape.hop, curves[:, column : column + 3]) for t in range(len(x))]
         columns.append(shape.input_rows - 1 - phases + np.array(codes))
     return np.stack(columns, axis=1)
+
+
+def reference_places(
+    shape: NetworkShape, tokens: NDArray[np.integer], curves: NDArray | None = None
+) -> NDArray[np.float32]:
+    """(time, predictors): where between the tokens each predictor expects the sample after each of `tokens` (time,)."""
+    amplitudes = Codec(shape.levels).decode(np.arange(shape.levels)).astype(np.float64)
+    found = []
+    for order, given in _filters(shape, len(tokens), curves):
+        _, _, expected = _predictor(amplitudes, order, amplitudes[np.asarray(tokens)], given)
+        found.append(np.interp(expected, amplitudes, np.arange(shape.levels)).astype(np.float32))
+    return np.stack(found, axis=1)
+
+
+def _filters(
+    shape: NetworkShape, time: int, curves: NDArray | None
+) -> list[tuple[int, list[NDArray] | None]]:
+    """Order, and coefficients where they are not fitted, of each predictor."""
+    filters: list[tuple[int, list[NDArray] | None]] = [(order, None) for order in shape.predictors]
+    if shape.envelope:
+        assert curves is not None
+        each = [_filter(shape, frame) for frame in curves]
+        filters.append((shape.envelope[0], [each[min(t // shape.hop, len(each) - 1)] for t in range(time)]))
+    if shape.period:
+        assert curves is not None
+        column, rate, _ = shape.period
+        each = [_comb(rate, *map(float, frame[column : column + 2])) for frame in curves]
+        filters.append((len(each[0]), [each[min(t // shape.hop, len(each) - 1)] for t in range(time)]))
+    return filters
 
 
 def _phase(rate: int, phases: int, t: int, hop: int, pitch: NDArray) -> int:
@@ -71,14 +91,14 @@ def _phase(rate: int, phases: int, t: int, hop: int, pitch: NDArray) -> int:
 
 def _predictor(
     amplitudes: NDArray, order: int, x: NDArray, given: list[NDArray] | None
-) -> tuple[NDArray, NDArray]:
-    """Token expected after each sample of x (time,), and the code of how far the last ones were off; by coefficients
-    `given` for each sample, or fitted to the samples."""
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Token expected after each sample of x (time,), the code of how far the last ones were off, and the amplitude
+    expected; by coefficients `given` for each sample, or fitted to the samples."""
     window, finest = fit_window(order), amplitudes[len(amplitudes) // 2 + 1]
     edges = 0.5 * (amplitudes[:-1] + amplitudes[1:])
     past = np.concatenate([np.zeros(window), x])  # past[window + t] is x[t]
     misses, coefficients, before = [0] * REFIT, np.zeros(order), 0
-    tokens, spreads = [], []
+    tokens, spreads, amounts = [], [], []
     for t, amplitude in enumerate(x):
         misses = [*misses[1:], abs(int(amplitude * UNIT) - before)]
         newest_first = past[window + t :: -1][:window]
@@ -90,10 +110,11 @@ def _predictor(
         product = _product(*np.array(oldest_first).T) if oldest_first else 0.0
         expected = min(1.0, max(-1.0, product))
         before = int(np.floor(expected * UNIT + 0.5))
+        amounts.append(expected)
         tokens.append(np.searchsorted(edges, expected, side="right"))
         size = np.float32(1.0 + sum(misses) * (4.0 / REFIT) / (finest * UNIT))
         spreads.append(min(SPREADS - 1, int(np.floor((size.view(np.int32) - (127 << 23)) / 2**21))))
-    return np.array(tokens), np.array(spreads)
+    return np.array(tokens), np.array(spreads), np.array(amounts)
 
 
 def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:

@@ -21,6 +21,7 @@ SHAPES = {
         1024, (2, 1, 2), (8, 8, 8), (2, 3), kernel_size=3, skip_channels=24, head_channels=32
     ),
     "predictors": NetworkShape(256, (2, 2), (8, 12), (4,), head_channels=16, predictors=(8, 16)),
+    "anchored": NetworkShape(256, (2, 2), (8, 12), (4,), head_channels=16, predictors=(8, 16), anchored=True),
     "envelope": NetworkShape(
         256, (2, 2), (8, 12), (4,), head_channels=16, curve_channels=3, hop=8, envelope=(8, 3, 8000)
     ),
@@ -74,7 +75,7 @@ def test_chunks_joined_equal_the_whole(shape, chunk):
 
 def test_the_receptive_field_by_gradient_equals_the_formula(shape):
     # what they expect is a whole number, without a gradient
-    shape = replace(shape, predictors=(), envelope=(), period=())
+    shape = replace(shape, predictors=(), envelope=(), period=(), anchored=False)
     network = build(shape)
     field, period = shape.receptive_field, shape.pooling[-1]
     time = field + 2 * period

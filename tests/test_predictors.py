@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from engine_cases import ISAS
-from reference_predictors import reference_rows
+from reference_predictors import reference_places, reference_rows
 from scipy.signal import lfilter
 
 from audio_gen.codec import Codec
 from audio_gen.curves import extract_curves
 from audio_gen.engine.predictors import Predictors
 from audio_gen.pitch import run_phase, scale_pitch
-from audio_gen.shape import PHASES, REFIT, NetworkShape, fit_window, refit_of
+from audio_gen.shape import PHASES, REFIT, SPREADS, NetworkShape, fit_window, refit_of
 
 
 def shape_of(orders=(8, 32, 128, 512), levels=256) -> NetworkShape:
@@ -30,23 +30,27 @@ def music(levels: int, time: int, seed: int = 0) -> np.ndarray:
 
 def rows_of(predictors: Predictors, tokens: np.ndarray, chunk: int) -> np.ndarray:
     memory, time = predictors.start(1), len(tokens)
-    parts = [predictors.hear(memory, at, tokens[None, at : at + chunk])[0] for at in range(0, time, chunk)]
+    parts = [predictors.hear(memory, at, tokens[None, at : at + chunk])[0][0] for at in range(0, time, chunk)]
     return np.concatenate(parts)
 
 
 @pytest.mark.parametrize("levels", [256, 1024])
 def test_every_instruction_set_and_chunk_equals_the_reference(levels):
     shape, tokens = shape_of(levels=levels), music(levels, 3000)
-    expected = reference_rows(shape, tokens)
+    expected, places = reference_rows(shape, tokens), reference_places(shape, tokens)
     assert len(np.unique(expected[:, 1])) > 50
+    first = levels + np.arange(len(shape.predictors)) * (levels + SPREADS)
+    assert (np.abs(places - (expected[:, 1::2] - first)) <= 1.0).all()
     for isa in ISAS:
         for chunk in (1, 77, 3000):
             assert np.array_equal(rows_of(Predictors(shape, isa), tokens, chunk), expected), (isa, chunk)
+        predictors = Predictors(shape, isa)
+        assert np.array_equal(predictors.hear(predictors.start(1), 0, tokens[None])[1][0], places), isa
 
 
 def test_streams_do_not_hear_each_other():
     predictors, both = Predictors(shape_of()), np.stack([music(256, 500), music(256, 500, seed=1)])
-    together = predictors.hear(predictors.start(2), 0, both)
+    together, _ = predictors.hear(predictors.start(2), 0, both)
     for stream, tokens in enumerate(both):
         assert np.array_equal(together[stream], rows_of(predictors, tokens, 500))
 
@@ -66,7 +70,7 @@ def test_what_lies_longer_ago_than_the_formula_says_is_forgotten(order):
     whole = rows_of(predictors, tokens, 5000)
     field = fit_window(order) + refit_of(order) - 1 + REFIT - 1  # samples before the newest one
     for begin in range(1000, 1000 + refit_of(order)):
-        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:])[0]
+        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:])[0][0]
         assert np.array_equal(late[field:], whole[begin + field :])
 
 
@@ -75,9 +79,9 @@ def test_an_envelope_forgets_as_the_formula_says():
     predictors, tokens, curves = Predictors(shape), music(256, 1200), vowels(20, 20)
     field = 16 + REFIT - 1  # samples before the newest one
     assert shape.receptive_field == 2 + field
-    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0]
+    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0][0]
     for begin in (700, 704, 731):
-        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0]
+        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0][0]
         assert np.array_equal(late[field:], whole[begin + field :])
         assert not np.array_equal(late[: field // 2], whole[begin : begin + field // 2])
 
@@ -104,7 +108,7 @@ def test_the_envelope_equals_the_reference_everywhere(predictors):
             predictors_here = Predictors(shape, isa)
             memory, parts = predictors_here.start(1), []
             for at in range(0, 1500, chunk):
-                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0])
+                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0][0])
             assert np.array_equal(np.concatenate(parts), expected), (isa, chunk)
 
 
@@ -135,7 +139,7 @@ def test_the_period_equals_the_reference_everywhere(predictors, envelope, phases
             predictors_here = Predictors(shape, isa)
             memory, parts = predictors_here.start(1), []
             for at in range(0, 3000, chunk):
-                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0])
+                parts.append(predictors_here.hear(memory, at, tokens[None, at : at + chunk], curves)[0][0])
             assert np.array_equal(np.concatenate(parts), expected), (isa, chunk)
 
 
@@ -144,9 +148,9 @@ def test_a_period_forgets_as_the_formula_says():
     predictors, tokens, curves = Predictors(shape), music(256, 2400), np.array([[[1.0, -5.0, 0.3]]])
     field = 8000 // 25 + 4 + REFIT - 1
     assert shape.receptive_field == 2 + field
-    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0]
+    whole = predictors.hear(predictors.start(1), 0, tokens[None], curves)[0][0]
     for begin in (1500, 1504, 1531):
-        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0]
+        late = predictors.hear(predictors.start(1), begin, tokens[None, begin:], curves)[0][0]
         assert np.array_equal(late[field:], whole[begin + field :])
         assert not np.array_equal(late[: field // 2], whole[begin : begin + field // 2])
 
@@ -162,7 +166,7 @@ def test_a_wave_of_the_pitch_told_is_expected_whatever_its_shape(hertz):
     curves, codec = run_phase(scale_pitch([hertz]), 64 / rate)[None], Codec()
     tokens = np.concatenate([[codec.silence], codec.encode(wave)[:-1]])
     expected = codec.decode(
-        Predictors(shape).hear(Predictors(shape).start(1), 0, tokens[None], curves)[0, :, 1] - 256
+        Predictors(shape).hear(Predictors(shape).start(1), 0, tokens[None], curves)[0][0, :, 1] - 256
     )
     off = (expected - wave)[4000:]
     assert 10.0 * np.log10(np.mean(wave**2) / np.mean(off**2)) > 30.0
@@ -179,7 +183,7 @@ def test_a_filter_is_expected_from_its_mel_curve():
     shape = NetworkShape(256, (1,), (8,), curve_channels=20, hop=hop, envelope=(16, 20, rate))
     predictors, codec = Predictors(shape), Codec()
     tokens = np.concatenate([[codec.silence], codec.encode(wave)[:-1]])
-    expected = codec.decode(predictors.hear(predictors.start(1), 0, tokens[None], curves)[0, :, 1] - 256)
+    expected = codec.decode(predictors.hear(predictors.start(1), 0, tokens[None], curves)[0][0, :, 1] - 256)
     assert 10.0 * np.log10(np.mean(wave**2) / np.mean((expected - wave) ** 2)) > 8.0
 
 
@@ -205,4 +209,5 @@ def test_threads_change_nothing(streams: int, monkeypatch: pytest.MonkeyPatch) -
     tokens = np.random.default_rng(streams).integers(0, 256, (streams, 300))
     alone, shared = predictors.start(streams), predictors.start(streams)
     one, several = predictors.hear(alone, 7, tokens), predictors.hear(shared, 7, tokens, threads=4)
-    assert np.array_equal(one, several) and np.array_equal(alone, shared)
+    assert all(np.array_equal(*each) for each in zip(one, several, strict=True))
+    assert np.array_equal(alone, shared)

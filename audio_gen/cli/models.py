@@ -84,6 +84,7 @@ def info(model: ModelName, as_json: AsJson = False) -> None:
         "multiply_accumulates_per_sample": round(shape.macs_per_sample),
         "receptive_field": shape.receptive_field,
         "linear_predictors": ", ".join(f"order {order}" for order in shape.predictors),
+        "anchored": "at what the predictors expect" if shape.anchored else "",
         "envelope_predictor": f"order {shape.envelope_order}, from the mel curve" if shape.envelope else "",
         "period_predictor": "one period ago, from the pitch curve" if shape.period else "",
         "labels": {name: list(values) for name, values in shape.player_labels.items()},

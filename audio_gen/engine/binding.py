@@ -14,7 +14,7 @@ from audio_gen.engine.build import library_name
 from audio_gen.errors import EngineError
 from audio_gen.shape import MAX_PREDICTORS, NetworkShape
 
-VERSION = 11  # ENGINE_VERSION of engine.h
+VERSION = 12  # ENGINE_VERSION of engine.h
 MAX_TIERS = 8
 NOT_FINITE = 2
 REMEDY = "run `pip install .` (or `pip install -e .`) in the project's folder again"
@@ -41,6 +41,7 @@ class CShape(ctypes.Structure):
         ("period", ctypes.c_int32),
         ("pitch", ctypes.c_int32),
         ("phases", ctypes.c_int32),
+        ("anchored", ctypes.c_int32),
     ]
 
 
@@ -70,6 +71,7 @@ class CHearing(ctypes.Structure):
         ("curves", ctypes.c_void_p),
         ("curve_frames", ctypes.c_int64),
         ("rows", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
     ]
 
 
@@ -122,6 +124,17 @@ class CEntropy(ctypes.Structure):
             (name, ctypes.c_void_p)
             for name in ("logits", "largest", "total", "targets", "norms", "weights", "dlogits")
         ),
+    ]
+
+
+class CAnchoring(ctypes.Structure):
+    """struct Anchoring of engine.h."""
+
+    _fields_ = [
+        *_SHARE,
+        ("bits", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("logits", "place", "sharp", "broad", "anchored", "danchored")),
+        *((name, ctypes.c_void_p) for name in ("dlogits", "dplace", "dsharp", "dbroad")),
     ]
 
 
@@ -284,4 +297,5 @@ def c_shape(shape: NetworkShape) -> CShape:
         period=shape.period_rate,
         pitch=shape.pitch_column,
         phases=shape.phases,
+        anchored=shape.anchored,
     )

@@ -24,6 +24,7 @@ typedef struct {
     float *skip, *logits;          /* (rows, ...) */
     float *summed, *hidden;        /* inputs (rows, ...): of the head's two layers */
     float *condition;              /* (streams, D) */
+    float places[MAX_ROWS][MAX_PREDICTORS + 2]; /* where the predictors expect each row's sample */
     Ahead *ahead;                  /* (layers), or null: nothing is worked out ahead */
     float *ahead_z;                /* per layer (frames, streams, 2 C) */
 } Block;

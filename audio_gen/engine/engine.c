@@ -10,12 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "anchor.h"
 #include "draw.h"
 #include "layers.h"
 #include "learning.h"
 #include "tiers.h"
 
-/* logits = head.logits(relu(head.hidden(relu(skip sum, or the last residual stream)))) */
+/* logits = head.logits(relu(head.hidden(relu(skip sum, or the last residual stream)))), and anchored, if they are */
 static void head(Block *block) {
     const Network *n = block->network;
     const int32_t rows = block->streams * block->frames[0];
@@ -34,10 +35,14 @@ static void head(Block *block) {
     multiply(&product);
     begin(&product, &n->logits, NULL, PLAIN);
     for (int32_t r = 0; r < rows; r++) {
-        float *logits = block->logits + (size_t)r * (size_t)n->shape.levels;
+        float *logits = block->logits + (size_t)r * (size_t)n->logits_padded;
         add_row(&product, logits, n->logits_bias, block->hidden + (size_t)r * stride_of(n->head_padded));
     }
     multiply(&product);
+    for (int32_t r = 0; n->shape.anchored && r < rows; r++) {
+        float *logits = block->logits + (size_t)r * (size_t)n->logits_padded;
+        anchor_row(logits, n->shape.levels, block->places[r], predictor_count(&n->predictors));
+    }
 }
 
 /* The network on the block's samples: from embeddings up to the slowest tier, and down again to the logits. */
@@ -97,7 +102,7 @@ static int32_t block_samples(const Block *block, int64_t step) {
 
 static int32_t run_group(Block *block) {
     const Work *work = block->work;
-    const int32_t levels = block->network->shape.levels;
+    const int32_t levels = block->network->shape.levels, width = block->network->logits_padded;
     if (work->position == work->origin) fill_silence(block);
     for (int64_t step = 0; step < work->steps;) {
         block->start = work->position + step;
@@ -106,15 +111,16 @@ static int32_t run_group(Block *block) {
         for (int32_t s = 0; s < block->streams; s++) {
             const int32_t stream = block->first_stream + s;
             const int64_t at = (int64_t)stream * work->steps + step;
-            float *logits = block->logits + (size_t)s * (size_t)samples * (size_t)levels;
-            if (work->logits) {
-                memcpy(work->logits + (size_t)at * (size_t)levels, logits, (size_t)(samples * levels) * sizeof(float));
+            float *logits = block->logits + (size_t)s * (size_t)samples * (size_t)width;
+            for (int32_t t = 0; work->logits && t < samples; t++) {
+                float *out = work->logits + (size_t)(at + t) * (size_t)levels;
+                memcpy(out, logits + t * width, (size_t)levels * sizeof(float));
             }
             for (int32_t t = 0; work->known && work->log_probabilities && t < samples; t++) {
-                work->log_probabilities[at + t] = log_probability(logits + t * levels, levels, work->known[at + t]);
+                work->log_probabilities[at + t] = log_probability(logits + t * width, levels, work->known[at + t]);
             }
             if (work->known || (work->guidance && stream % 2)) continue;
-            if (work->guidance) guide(logits, logits + levels, levels, work->guidance[stream]);
+            if (work->guidance) guide(logits, logits + width, levels, work->guidance[stream]);
             const int32_t token = draw_token(logits, levels, &work->draws[stream], work->coins[at]);
             if (token < 0) return ENGINE_NOT_FINITE;
             work->drawn[at] = work->last[stream] = (uint16_t)token;
@@ -155,7 +161,7 @@ static size_t lay_out(Block *block, float *base, int32_t streams) {
     block->skip = lay(base, &used, MAX_ROWS * (size_t)n->skip_padded);
     block->summed = NARROWS ? lay_inputs(base, &used, n->skip_padded ? n->skip_padded : n->tiers[0].padded) : NULL;
     block->hidden = lay_inputs(base, &used, n->head_padded);
-    block->logits = lay(base, &used, MAX_ROWS * (size_t)n->shape.levels);
+    block->logits = lay(base, &used, MAX_ROWS * (size_t)n->logits_padded);
     block->condition = lay(base, &used, (size_t)streams * (size_t)n->condition_padded);
     if (!block->work->known && streams <= AHEAD_STREAMS && block->work->steps > 1) {
         block->ahead = (Ahead *)lay(base, &used, (size_t)n->layer_count * (sizeof(Ahead) / sizeof(float)));
@@ -185,4 +191,4 @@ static int32_t run(const Network *network, const Work *work) {
     return result;
 }
 
-const Kernels ENGINE_NAME = {run, draw_token, hear_all, gate_all, add_all, embed_all, sum_all, PER_WORD};
+const Kernels ENGINE_NAME = {run, draw_token, hear_all, gate_all, add_all, embed_all, sum_all, anchor_all, PER_WORD};

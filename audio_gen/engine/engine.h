@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 enum {
-    ENGINE_VERSION = 11, /* of everything in this header and of the order of the packed weights */
+    ENGINE_VERSION = 12, /* of everything in this header and of the order of the packed weights */
     MAX_TIERS = 8,
     MAX_LEVELS = 1024,
     MAX_TAPS = 8,  /* largest kernel size */
@@ -61,6 +61,7 @@ typedef struct {
     int32_t period, pitch;   /* sample rate (Hz) of the predictor that looks back one period; 0: none. The first of
                                 the curves that say how long that is */
     int32_t phases;          /* into so many a period is cut, to say where in it a sample lies; 0: it is not said */
+    int32_t anchored;        /* are the logits anchored at what the predictors expect? */
 } Shape;
 
 /* The linear predictors of a network; see predictor.h. */
@@ -102,6 +103,11 @@ static inline int32_t predictor_count(const Predictors *all) {
 
 /* Rows of the embedding that are added up for a sample: see `hear`. */
 static inline int32_t heard_rows(const Predictors *all) { return 1 + 2 * predictor_count(all) + (all->phases > 0); }
+
+/* Logits that say how the others are anchored: see anchor.h. */
+static inline int32_t anchor_rows(const Shape *shape, const Predictors *all) {
+    return shape->anchored ? predictor_count(all) + 3 : 0;
+}
 
 /* Does any of them follow the curves? */
 static inline int predictors_follow(const Predictors *all) { return all->envelope > 0 || all->period > 0; }
@@ -169,6 +175,7 @@ typedef struct {
     Shape shape;
     const struct Kernels *kernels;
     int32_t condition_padded, skip_padded, head_padded;
+    int32_t logits_padded;  /* the levels, and what anchors them */
     const float *embedding; /* (levels, C_0), and of each predictor (levels + SPREADS, C_0) */
     Predictors predictors;
     size_t predicting;      /* where in a stream's state the predictors are */
@@ -222,6 +229,7 @@ typedef struct {
     const float *curves;    /* (streams, curve_frames, curve channels) of the whole stream; the last one is held */
     int64_t curve_frames;
     uint16_t *rows;         /* (streams, steps, 1 + 2 per predictor): of the embedding, to add up */
+    float *places;          /* (streams, steps, predictors): where between the tokens each expects the next sample */
 } Hearing;
 
 /* Parts of a training step, see learning.h. What products read and write, here `void`, are numbers of `bits` bits: 32,
@@ -271,6 +279,17 @@ typedef struct { /* what a cross-entropy needs of its logits, or its gradient */
     void *dlogits;      /* (rows, width), or null: then largest and total are wanted */
 } Entropy;
 
+typedef struct { /* logits that are anchored, or their gradient, see anchor.h */
+    int64_t rows, from, to;
+    int32_t width, bits;                 /* width: levels */
+    const void *logits;                  /* (rows, width) */
+    const float *place, *sharp, *broad;  /* (rows) */
+    float *anchored;                     /* (rows, width) */
+    const float *danchored;              /* like it, or null: then it is wanted, else what follows */
+    void *dlogits;                       /* (rows, width) */
+    float *dplace, *dsharp, *dbroad;     /* (rows) */
+} Anchoring;
+
 typedef struct { /* parts of one of the above, or of a Hearing, for threads that take them until none are left */
     int32_t (*verb)(const void *part, int32_t isa); /* audio_gen_gate, audio_gen_hear, ... */
     const void *parts;
@@ -301,6 +320,7 @@ EXPORT int32_t audio_gen_gate(const Gating *gating, int32_t isa);
 EXPORT int32_t audio_gen_add(const Adding *adding, int32_t isa);
 EXPORT int32_t audio_gen_embed(const Embedding *embedding, int32_t isa);
 EXPORT int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa);
+EXPORT int32_t audio_gen_anchor(const Anchoring *anchoring, int32_t isa);
 EXPORT void audio_gen_take(void *team); /* for each of its threads to call */
 EXPORT int32_t audio_gen_draw(const Network *network, const float *logits, const Draw *draw, float coin);
 
@@ -313,6 +333,7 @@ typedef struct Kernels {
     int32_t (*add)(const Adding *adding);
     int32_t (*embed)(const Embedding *embedding);
     int32_t (*entropy)(const Entropy *entropy);
+    int32_t (*anchor)(const Anchoring *anchoring);
     int32_t per_word; /* channels in a word of a vector that products read */
 } Kernels;
 

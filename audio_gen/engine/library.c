@@ -248,8 +248,9 @@ static void take_network(Cursor *cursor, Network *n, Layer *layers, Matrix *slot
     n->hidden_bias = take_floats(cursor, (size_t)n->head_padded);
     n->hidden = take_matrix(cursor, head_inputs, n->head_padded);
     n->logits_steps = take_steps(cursor, shape->head_channels);
-    n->logits_bias = take_floats(cursor, (size_t)shape->levels);
-    n->logits = take_matrix(cursor, shape->head_channels, shape->levels);
+    n->logits_padded = padded(shape->levels + anchor_rows(shape, &n->predictors));
+    n->logits_bias = take_floats(cursor, (size_t)n->logits_padded);
+    n->logits = take_matrix(cursor, shape->head_channels, n->logits_padded);
     n->weight_count = cursor->used;
     n->state_count = cursor->state;
     n->layer_count = cursor->layers;
@@ -330,6 +331,10 @@ int32_t audio_gen_embed(const Embedding *embedding, int32_t isa) {
 
 int32_t audio_gen_entropy(const Entropy *entropy, int32_t isa) {
     FLOAT_MODE(learner(isa, entropy->bits)->entropy(entropy));
+}
+
+int32_t audio_gen_anchor(const Anchoring *anchoring, int32_t isa) {
+    FLOAT_MODE(learner(isa, anchoring->bits)->anchor(anchoring));
 }
 
 void audio_gen_take(void *of) {

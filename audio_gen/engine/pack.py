@@ -104,7 +104,7 @@ def _tensor_shapes(shape: NetworkShape) -> Iterator[tuple[str, tuple[int, ...]]]
             if k == 0 and shape.skip_channels:
                 yield from _linear(f"{layer}.skip", shape.skip_channels, width)
     yield from _linear("head.hidden", shape.head_channels, shape.head_inputs)
-    yield from _linear("head.logits", shape.levels, shape.head_channels)
+    yield from _linear("head.logits", shape.logit_rows, shape.head_channels)
 
 
 def _linear(name: str, outputs: int, inputs: int) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -183,6 +183,15 @@ INLINE int32_t nearest_token(const Predictors *all, double amplitude) {
     return low;
 }
 
+/* Where between the tokens an amplitude lies, of which `token` is the nearest: by straight lines between them. */
+INLINE float place_of(const Predictors *all, double amplitude, int32_t token) {
+    const double off = amplitude * UNIT - (double)all->amplitudes[token];
+    const int32_t other = off < 0.0 ? token - 1 : token + 1;
+    if (other < 0 || other >= all->levels) return (float)token;
+    const double step = (double)all->amplitudes[other] - (double)all->amplitudes[token];
+    return (float)((double)token + (double)(other - token) * (off / step));
+}
+
 /* The size of the misses, in quarters of an octave: of 1 + their mean in quarters of the finest step. */
 INLINE int32_t spread_code(int64_t missed, double finest) {
     const union { float value; uint32_t bits; } size = {
@@ -201,11 +210,11 @@ INLINE int32_t phase_code(const Predictor *predictor, int64_t position, int32_t 
 }
 
 /* Hear the token before `position`: the rows of the embedding to add up, one, two per predictor, and one of the phase
-   where it is told. `curve`: the frame that `position` lies in, if it is another one than before; else null. It begins
+   where it is told. And to `places` where each expects the next sample to be. `curve`: the frame that `position` lies in, if it is another one than before; else null. It begins
    with sample `since`: longer ago than its length where it is held. */
 static void hear(
     const Predictors *all, float *state, int64_t position, uint16_t token, const float *curve, int64_t since,
-    uint16_t *rows
+    uint16_t *rows, float *places
 ) {
     const int32_t count = predictor_count(all);
     rows[0] = token;
@@ -234,7 +243,9 @@ static void hear(
         }
         const double expected = predict(predictor, order, newest);
         predictor->expected = (int64_t)(expected * UNIT + (2.0 * UNIT + 0.5)) - 2 * (int64_t)UNIT;
-        rows[1 + 2 * i] = (uint16_t)(row + nearest_token(all, expected));
+        const int32_t nearest = nearest_token(all, expected);
+        places[i] = place_of(all, expected, nearest);
+        rows[1 + 2 * i] = (uint16_t)(row + nearest);
         rows[2 + 2 * i] = (uint16_t)(row + all->levels + spread_code(predictor->missed, finest));
     }
     if (all->phases) {
@@ -243,10 +254,11 @@ static void hear(
     }
 }
 
-/* The same for whole sequences: tokens (streams, steps), rows (streams, steps, rows heard). */
+/* The same for whole sequences: tokens (streams, steps), rows (streams, steps, rows heard), places (streams, steps,
+   predictors). */
 static int32_t hear_all(const Hearing *hearing) {
     const Predictors *all = hearing->predictors;
-    const size_t codes = (size_t)heard_rows(all), words = predictor_words(all);
+    const size_t codes = (size_t)heard_rows(all), words = predictor_words(all), count = (size_t)predictor_count(all);
     for (int32_t s = 0; s < hearing->streams; s++) {
         for (int64_t t = 0; t < hearing->steps; t++) {
             const size_t at = (size_t)s * (size_t)hearing->steps + (size_t)t;
@@ -259,7 +271,8 @@ static int32_t hear_all(const Hearing *hearing) {
                 if (frame >= hearing->curve_frames) frame = hearing->curve_frames - 1;
                 curve = hearing->curves + (s * hearing->curve_frames + frame) * all->curve_channels;
             }
-            hear(all, state, position, hearing->tokens[at], curve, frame * all->hop, hearing->rows + at * codes);
+            hear(all, state, position, hearing->tokens[at], curve, frame * all->hop, hearing->rows + at * codes,
+                 hearing->places + at * count);
         }
     }
     return ENGINE_OK;

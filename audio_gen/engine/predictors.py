@@ -31,7 +31,7 @@ class Predictors:
     Example:
         >>> shape = NetworkShape(levels=256, layers=(2,), channels=(8,), predictors=(8,))
         >>> predictors = Predictors(shape)
-        >>> predictors.hear(predictors.start(1), 0, np.full((1, 3), 128)).tolist()
+        >>> predictors.hear(predictors.start(1), 0, np.full((1, 3), 128))[0].tolist()
         [[[128, 384, 512], [128, 384, 512], [128, 384, 512]]]
     """
 
@@ -39,7 +39,7 @@ class Predictors:
         """Of a network's levels and orders. `isa` as in `Engine`. Raises EngineError without a library."""
         self._library = load_library(library_path())
         self._isa, _ = choose_isa(self._library, isa)
-        self.codes = shape.input_codes
+        self.codes, self.count = shape.input_codes, shape.predictor_count
         self._amplitudes = token_amplitudes(shape.levels)
         self._tables = envelope_tables(shape)
         self._follow = shape.predictors_follow
@@ -75,8 +75,9 @@ class Predictors:
         tokens: NDArray[np.integer],
         curves: NDArray[np.floating] | None = None,
         threads: int = 1,
-    ) -> NDArray[np.uint16]:
-        """Rows of the embedding to add up, uint16 (streams, time, codes), after each of `tokens` (streams, time).
+    ) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+        """Rows of the embedding to add up, uint16 (streams, time, codes), after each of `tokens` (streams, time); and
+        where each predictor expects the next sample, float32 (streams, time, predictors), between the tokens.
 
         `memory` (streams, words) is updated. `position`: that of the sample which follows the first token. `curves`
         (streams, frames, curve channels), of the whole stream, are needed where a predictor follows them. The caller
@@ -86,6 +87,7 @@ class Predictors:
         streams, steps = given.shape
         assert memory.shape == (streams, self.words) and memory.flags.c_contiguous, memory.shape
         rows = np.empty((streams, steps, self.codes), np.uint16)
+        places = np.empty((streams, steps, self.count), np.float32)
         frames = None
         if self._follow:
             assert curves is not None and curves.shape[0] == streams and curves.shape[1] > 0
@@ -105,10 +107,11 @@ class Predictors:
                 curves=None if frames is None else frames[some].ctypes.data,
                 curve_frames=0 if frames is None else frames.shape[1],
                 rows=rows[some].ctypes.data,
+                places=places[some].ctypes.data,
             )
             parts.append(part)
         work_together(self._library, self._isa, "hear", parts)
-        return rows
+        return rows, places
 
 
 def token_amplitudes(levels: int) -> NDArray[np.int32]:

@@ -67,7 +67,8 @@ static void embed(Block *block, int64_t step) {
             const uint16_t token = t ? known[t - 1] : work->last[stream];
             const float *curve = t == 0 && follows && turns(block) ? curve_of(block, s) : NULL;
             const int64_t since = curve ? frame_of(block) * n->shape.hop : 0;
-            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, since, rows);
+            hear(&n->predictors, state_of(block, s) + n->predicting, block->start + t, token, curve, since, rows,
+                 block->places[row_of(block, 0, s, t)]);
             float *x = stream_row(block, 0, s, t);
             copy(x, n->embedding + (size_t)rows[0] * (size_t)padded, padded);
             for (int32_t i = 1; i < heard_rows(&n->predictors); i++) {

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audio_gen.engine.binding import (
     CAdding,
+    CAnchoring,
     CEmbedding,
     CEntropy,
     CGating,
@@ -122,6 +123,28 @@ def entropy_back(logits: Tensor, targets: Tensor, norms: Tensor, weights: Tensor
     _pointing(entropy, logits=logits, targets=targets, norms=norms, weights=weights, dlogits=dlogits)
     _run("entropy", entropy, len(logits), logits.numel())
     return dlogits
+
+
+def anchor(logits: Tensor, place: Tensor, sharp: Tensor, broad: Tensor) -> Tensor:
+    """logits (rows, levels), numbers, less sharp d^2 / (d + broad), d the distance from `place`: float32."""
+    anchored = logits.new_empty(logits.shape, dtype=torch.float32)
+    anchoring = CAnchoring(rows=len(logits), width=logits.shape[1], bits=_bits(logits))
+    _pointing(anchoring, logits=logits, place=place, sharp=sharp, broad=broad, anchored=anchored)
+    _run("anchor", anchoring, len(logits), logits.numel())
+    return anchored
+
+
+def anchor_back(
+    danchored: Tensor, place: Tensor, sharp: Tensor, broad: Tensor, number: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of `anchor`: for the logits, as numbers of that type, and for the others."""
+    dlogits = torch.empty_like(danchored, dtype=number)
+    dplace, dsharp, dbroad = torch.empty_like(place), torch.empty_like(sharp), torch.empty_like(broad)
+    anchoring = CAnchoring(rows=len(danchored), width=danchored.shape[1], bits=_bits(dlogits))
+    _pointing(anchoring, place=place, sharp=sharp, broad=broad, danchored=danchored, dlogits=dlogits)
+    _pointing(anchoring, dplace=dplace, dsharp=dsharp, dbroad=dbroad)
+    _run("anchor", anchoring, len(danchored), danchored.numel())
+    return dlogits, dplace, dsharp, dbroad
 
 
 def _bits(numbers: Tensor) -> int:

@@ -62,6 +62,17 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return losses
 
 
+def anchor(logits: Tensor, place: Tensor, sharp: Tensor, broad: Tensor) -> Tensor:
+    """float32 (rows, levels): logits (rows, levels) less sharp d^2 / (d + broad), d each token's distance from place.
+
+    place, sharp, broad (rows,) float32.
+    """
+    anchored: Tensor = _Anchor.apply(
+        logits.contiguous(), place.contiguous(), sharp.contiguous(), broad.contiguous()
+    )
+    return anchored
+
+
 class _Layers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, dilations: tuple[int, ...], frames: Tensor | None, *rest: Any) -> Any:
@@ -182,3 +193,17 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, dlosses: Tensor) -> Any:
         logits, targets, norms = ctx.saved_tensors
         return compiled.entropy_back(logits, targets, norms, dlosses.contiguous()), None
+
+
+class _Anchor(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, place: Tensor, sharp: Tensor, broad: Tensor) -> Tensor:
+        ctx.save_for_backward(place, sharp, broad)
+        ctx.number = logits.dtype
+        return compiled.anchor(logits, place, sharp, broad)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, danchored: Tensor) -> Any:
+        place, sharp, broad = ctx.saved_tensors
+        return compiled.anchor_back(danchored.float().contiguous(), place, sharp, broad, ctx.number)

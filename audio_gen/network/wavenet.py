@@ -79,12 +79,33 @@ class Head(nn.Module):
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
         self.hidden = nn.Linear(shape.head_inputs, shape.head_channels)
-        self.logits = nn.Linear(shape.head_channels, shape.levels)
+        self.logits = nn.Linear(shape.head_channels, shape.logit_rows)
+        self.levels, self.anchored = shape.levels, shape.anchored
 
-    def forward(self, a: Tensor) -> Tensor:
-        """(..., head_inputs) to (..., levels)."""
-        logits: Tensor = self.logits(F.relu(self.hidden(F.relu(a))))
-        return logits
+    def forward(self, a: Tensor, places: Tensor) -> Tensor:
+        """(..., head_inputs) to (..., levels). `places` (..., predictors): where they expect the next sample."""
+        hidden = F.relu(self.hidden(F.relu(a)))
+        if not self.anchored:
+            logits: Tensor = self.logits(hidden)
+            return logits
+        # The same product as one would be, in two parts: so nothing as large as the logits has to be cut or joined.
+        weight, bias = self.logits.weight, self.logits.bias
+        free = F.linear(hidden, weight[: self.levels], bias[: self.levels])
+        told = F.linear(hidden, weight[self.levels :], bias[self.levels :])
+        return self._anchor(free, told.to(torch.promote_types(told.dtype, torch.float32)), places)
+
+    def _anchor(self, free: Tensor, told: Tensor, places: Tensor) -> Tensor:
+        """As engine/anchor.h says: `free` (..., levels) are the logits without, `told` what is said of the anchor."""
+        count = places.shape[-1]
+        powers = torch.exp2(told.clamp(-60.0, 60.0))
+        shares = powers[..., :count] / powers[..., :count].sum(-1, keepdim=True)
+        place = told[..., count] + (shares * places).sum(-1)
+        sharp, broad = powers[..., count + 1], powers[..., count + 2]
+        if compiled.usable(free, self.levels):
+            rows = [each.reshape(-1) for each in (place, sharp, broad)]
+            return fused.anchor(free.reshape(-1, self.levels), *rows).view(free.shape)
+        d = (torch.arange(self.levels, device=free.device) - place[..., None]).abs()
+        return free - sharp[..., None] * d * (d / (d + broad[..., None]))
 
 
 class Network(nn.Module):
@@ -141,11 +162,15 @@ class Network(nn.Module):
                 blocks.append(_turns(self.shape.phases, width))
             if ordered:
                 self.embedding.weight.copy_(torch.cat(blocks) * self.shape.input_codes**-0.5)
-                self.head.logits.weight.copy_(0.1 * _waves(self.shape.levels, self.shape.head_channels))
+                waves = _waves(self.shape.levels, self.shape.head_channels)
+                self.head.logits.weight[: self.shape.levels].copy_(0.1 * waves)
             else:
                 nn.init.normal_(self.embedding.weight, std=self.shape.input_codes**-0.5)
                 nn.init.normal_(self.head.logits.weight, std=0.1)
         nn.init.zeros_(self.head.logits.bias)
+        if self.shape.anchored:
+            told = slice(self.shape.levels, None)
+            nn.init.normal_(self.head.logits.weight[told], std=0.3 * self.shape.head_channels**-0.5)
 
     @property
     def stack(self) -> list[Tier]:
@@ -175,22 +200,24 @@ class Network(nn.Module):
 
     def hear(
         self, tokens: Tensor, state: NetworkState, curves: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Rows of the embedding to add up (batch, time, codes) after each of `tokens` (batch, time), and what the
-        predictors remember then. `curves` as in `forward`; none are zeros."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows of the embedding to add up (batch, time, codes) after each of `tokens` (batch, time); where between the
+        tokens each predictor expects the next sample (batch, time, predictors), float32; and what the predictors
+        remember then. `curves` as in `forward`; none are zeros."""
         if self._predictors is None:
-            return tokens[..., None], None
+            return tokens[..., None], self.embedding.weight.new_zeros(*tokens.shape, 0), None
         memory = _known(state.predictors).cpu().numpy().copy()
         frames = None
         if self.shape.predictors_follow:
             if curves is None:
                 curves = torch.zeros(len(tokens), 1, self.shape.curve_channels)
             frames = curves.float().cpu().numpy()
-        rows = self._predictors.hear(
+        rows, places = self._predictors.hear(
             memory, state.position, tokens.cpu().numpy(), frames, threads=torch.get_num_threads()
         )
         return (
             torch.from_numpy(rows.astype(np.int64)).to(tokens.device),
+            torch.from_numpy(places).to(tokens.device),
             torch.from_numpy(memory).to(tokens.device),
         )
 
@@ -255,7 +282,7 @@ class Network(nn.Module):
         position, ended = state.position, state.position + time
 
         # Down: the input of every tier, each pooled from the faster one.
-        rows, predictors = self.hear(tokens, state, curves)
+        rows, places, predictors = self.hear(tokens, state, curves)
         inputs = [self._embed(rows.transpose(0, 1))]
         pending: list[Tensor | None] = [None]
         for tier, before in zip(self.stack[1:], state.tiers[1:], strict=True):
@@ -280,7 +307,7 @@ class Network(nn.Module):
             slower, skips, histories = tier(a, state.tiers[number].histories, steer)
             after.append(TierState(histories, pending[number]))
 
-        logits: Tensor = self.head(_known(slower) if skips is None else skips)
+        logits: Tensor = self.head(_known(slower) if skips is None else skips, places.transpose(0, 1))
         return logits.transpose(0, 1), NetworkState(ended, tuple(reversed(after)), predictors)
 
     def _steer(self, frames: Tensor | None, first: int, last: int, pooling: int) -> Condition | None:

@@ -33,7 +33,7 @@ def forward(
     before = np.full_like(tokens[:, :1], shape.levels // 2)
     heard = np.concatenate([before, tokens[:, :-1]], axis=1)
     predictors = Predictors(shape)
-    codes = predictors.hear(predictors.start(len(heard)), 0, heard, curves)
+    codes, places = predictors.hear(predictors.start(len(heard)), 0, heard, curves)
     inputs = [tensors["embedding.weight"][codes].sum(axis=2)]
     for k, pool in enumerate(shape.pool, start=1):
         faster = look(f"tiers.{k}.down.input", inputs[-1])
@@ -55,7 +55,19 @@ def forward(
     assert slower is not None
     streams = slower if skips is None else skips
     hidden = _linear(tensors, "head.hidden", look("head.hidden.input", np.maximum(streams, 0.0)))
-    return _linear(tensors, "head.logits", look("head.logits.input", np.maximum(hidden, 0.0)))
+    logits = _linear(tensors, "head.logits", look("head.logits.input", np.maximum(hidden, 0.0)))
+    return _anchored(logits, places, shape.levels) if shape.anchored else logits
+
+
+def _anchored(logits: Array, places: Array, levels: int) -> Array:
+    """As anchor.h says."""
+    count, told = places.shape[-1], logits[..., levels:]
+    powers = np.exp2(np.clip(told, -60.0, 60.0))
+    shares = powers[..., :count] / powers[..., :count].sum(axis=-1, keepdims=True)
+    place = told[..., count] + (shares * places).sum(axis=-1)
+    d = np.abs(np.arange(levels, dtype=np.float32) - place[..., None])
+    sharp, broad = powers[..., count + 1, None], powers[..., count + 2, None]
+    return np.asarray(logits[..., :levels] - sharp * d * d / (d + broad), np.float32)
 
 
 def _linear(tensors: Mapping[str, Array], name: str, x: Array) -> Array:

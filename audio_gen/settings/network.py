@@ -51,6 +51,10 @@ class NetworkSettings(Settings):
     phase: bool = True
     """And of each sample it is said where in that period it lies, for what was heard may lose its rhythm."""
 
+    anchor: bool = False
+    """Where there are predictors: the network says how far to believe each of them and how sure that is, and its logits
+    fall off around that place. Fewer bits, since not every place on the scale has to be learned by itself."""
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
@@ -72,7 +76,8 @@ class NetworkSettings(Settings):
         possible = all(order % 8 == 0 and 8 <= order <= MAX_ORDER for order in orders)
         if not possible or len(orders) > MAX_PREDICTORS or len({*orders}) < len(orders):
             raise ValueError(
-                f"predictors must be up to {MAX_PREDICTORS} different multiples of 8, of at most {MAX_ORDER}, got {orders}"
+                f"predictors must be up to {MAX_PREDICTORS} different multiples of 8 from 8 to {MAX_ORDER}, "
+                f"got {orders}"
             )
         return orders
 

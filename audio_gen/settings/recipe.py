@@ -101,6 +101,11 @@ class Recipe(Settings):
         return self.network.period and "pitch" in self.controls.curves and not self.codec.pre_emphasis
 
     @property
+    def anchored(self) -> bool:
+        """Whether the logits are anchored at what predictors expect."""
+        return self.network.anchor and bool(self.predictors or self.envelope or self.follows_period)
+
+    @property
     def predictors(self) -> tuple[int, ...]:
         """Orders of the predictors fitted to what was heard."""
         if self.network.predictors is not None:

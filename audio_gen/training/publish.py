@@ -63,6 +63,7 @@ def shape_of(recipe: Recipe, store: Store) -> NetworkShape:
         predictors=recipe.predictors,
         envelope=envelope,
         period=period,
+        anchored=recipe.anchored,
     )
 
 
@@ -168,7 +169,7 @@ def load_into(network: Network, checkpoint: Checkpoint) -> None:
 
 def _rearranged(table: Tensor, theirs: NetworkShape, ours: NetworkShape) -> Tensor:
     """The embedding's rows in the blocks of `ours`, zeros where `theirs` has none."""
-    blocks = dict(zip(theirs.input_blocks, table.split([*theirs.input_blocks.values()]), strict=True))
+    blocks = dict(zip(theirs.input_blocks, torch.split(table, [*theirs.input_blocks.values()]), strict=True))
     return torch.cat(
         [blocks.get(name, table.new_zeros(rows, table.shape[1])) for name, rows in ours.input_blocks.items()]
     )
