@@ -89,7 +89,7 @@ class Training:
     ) -> None:
         """`resume` goes on with the training the run holds, if any; `force` lets it be replaced where it may not.
         A new one begins with the weights of `begin_from`, if given, whose network must be the recipe's; but the
-        recipe may have more predictors.
+        recipe may have more predictors, and an anchor.
         `sketch` and `composer` become parts of the model.
 
         `tensorboard` also writes the metrics to RUN/tensorboard.
@@ -293,6 +293,8 @@ def _check_same(wanted: NetworkShape, model: Checkpoint) -> None:
     ours, theirs = wanted.to_dict(), model.shape.to_dict()
     if {*model.shape.predictors} <= {*wanted.predictors}:
         theirs["predictors"] = ours.get("predictors")
+    if wanted.anchored and not model.shape.anchored:
+        theirs["anchored"] = True
     differing = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if differing:
         raise RecipeError(

@@ -27,6 +27,8 @@ from audio_gen.training.state import Progress, TrainingState
 if TYPE_CHECKING:
     from audio_gen.sampler.model import Model
 
+LOOSE = -12.0
+"""How sharp an anchor is to begin with in a network that has learned without: 2^-12."""
 PEAK_CLIPS = 200
 PEAK_SECONDS = 10.0
 """How many clips are looked at for what they usually peak at, and how much of each."""
@@ -158,12 +160,17 @@ def with_results(
 
 
 def load_into(network: Network, checkpoint: Checkpoint) -> None:
-    """Give `network` the checkpoint's weights. What predictors say that only `network` has weighs nothing at first."""
+    """Give `network` the checkpoint's weights. What predictors say that only `network` has weighs nothing at first, and
+    an anchor that only it has next to nothing."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             weights = torch.from_numpy(checkpoint.tensors[name].astype(np.float32))
             if name == "embedding.weight":
                 weights = _rearranged(weights, checkpoint.shape, network.shape)
+            if len(weights) < len(parameter):  # head.logits, of whose anchor nothing is known
+                weights = torch.cat([weights, torch.zeros_like(parameter[len(weights) :])])
+                if name == "head.logits.bias":
+                    weights[-2] = LOOSE
             parameter.copy_(weights)
 
 
