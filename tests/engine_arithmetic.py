@@ -114,8 +114,8 @@ class Arithmetic:
             total, mean = total + powers[:, i], mean + powers[:, i] * places[:, i]
         place = told[:, count] + mean / total
         sharp, broad = powers[:, count + 1, None], powers[:, count + 2, None]
-        d = np.abs(np.arange(levels, dtype=np.float32) - place[:, None])
-        return logits[:, :levels] - sharp * d * (d / (d + broad))
+        d = np.arange(levels, dtype=np.float32) - place[:, None]
+        return logits[:, :levels] - sharp * (np.sqrt(d * d + broad * broad) - broad)
 
     def spread(self, k, a, slow):
         """Frame i hears slot (i + 1) mod p of the slower frame (i + 1) div p - 1."""

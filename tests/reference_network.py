@@ -41,13 +41,13 @@ def reference_logits(
 
 
 def _anchored(logits: Array, places: Array) -> Array:
-    """Less sharp d^2 / (d + broad), d the distance from where the sample is expected."""
+    """Less sharp (sqrt(d^2 + broad^2) - broad), d the distance from where the sample is expected."""
     count = places.shape[1]
     free, shares, told = np.split(logits, [-count - 3, -3], axis=1)
     shares = 2.0**shares / (2.0**shares).sum(axis=1, keepdims=True)
     place, sharp, broad = told[:, 0] + (shares * places).sum(axis=1), 2.0 ** told[:, 1], 2.0 ** told[:, 2]
-    d = np.abs(np.arange(free.shape[1]) - place[:, None])
-    return free - sharp[:, None] * d**2 / (d + broad[:, None])
+    d = np.arange(free.shape[1]) - place[:, None]
+    return free - sharp[:, None] * (np.hypot(d, broad[:, None]) - broad[:, None])
 
 
 def _linear(w: Mapping[str, Array], name: str, x: Array) -> Array:

@@ -95,6 +95,7 @@ def _predictor(
     """Token expected after each sample of x (time,), the code of how far the last ones were off, and the amplitude
     expected; by coefficients `given` for each sample, or fitted to the samples."""
     window, finest = fit_window(order), amplitudes[len(amplitudes) // 2 + 1]
+    coarse = (amplitudes[-1] - amplitudes[-2]) / amplitudes[-1]
     edges = 0.5 * (amplitudes[:-1] + amplitudes[1:])
     past = np.concatenate([np.zeros(window), x])  # past[window + t] is x[t]
     misses, coefficients, before = [0] * REFIT, np.zeros(order), 0
@@ -105,7 +106,7 @@ def _predictor(
         if given is not None:
             coefficients = given[t]
         elif t % refit_of(order) == 0:
-            coefficients = _fit(newest_first, order, finest)
+            coefficients = _fit(newest_first, order, finest, coarse)
         oldest_first = [pair for pair in zip(coefficients, newest_first, strict=False) if pair[0]][::-1]
         product = _product(*np.array(oldest_first).T) if oldest_first else 0.0
         expected = min(1.0, max(-1.0, product))
@@ -117,10 +118,10 @@ def _predictor(
     return np.array(tokens), np.array(spreads), np.array(amounts)
 
 
-def _fit(newest_first: NDArray, order: int, finest: float) -> NDArray:
+def _fit(newest_first: NDArray, order: int, finest: float, coarse: float) -> NDArray:
     """Coefficients, newest sample first, of the windowed autocorrelation."""
     age = np.arange(len(newest_first), dtype=np.float64)
-    rise, noise = (128, 1e-4) if order > LONG else (32, 1e-5)
+    rise, noise = (128, 0.007 * coarse) if order > LONG else (32, 1e-5)
     risen = np.where(age + 1 < rise, (age + 1) * (1.0 / rise), 1.0)
     w = newest_first * (risen * (2.0 - risen) * (1.0 - age * (1.0 / len(age))))
     w = np.concatenate([w, np.zeros(order)])

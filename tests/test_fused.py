@@ -146,8 +146,8 @@ def test_anchored_logits_and_their_gradients_are_those_of_the_formula(
     anchored = fused.anchor(logits, place, sharp, broad)
     anchored.backward(dout)
     exact = [each.detach().double().requires_grad_() for each in (logits, place, sharp, broad)]
-    d = (torch.arange(levels) - exact[1][:, None]).abs()
-    wanted = exact[0] - exact[2][:, None] * d**2 / (d + exact[3][:, None])
+    d = torch.arange(levels) - exact[1][:, None]
+    wanted = exact[0] - exact[2][:, None] * (torch.hypot(d, exact[3][:, None]) - exact[3][:, None])
     wanted.backward(dout.double())
     torch.testing.assert_close(anchored.double(), wanted, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(logits.grad.double(), exact[0].grad, **ROUNDED[number])

@@ -4,9 +4,9 @@
    and 101, give or take two, says nothing about 57 and 58. So the network may say instead how far each predictor is to
    be believed, how sure that is, and by how much it is off: its logits for token v lose
 
-       sharp d^2 / (d + broad),  d = |v - place|,  place = shift + the mean of the predictors' expectations, by shares
+       sharp (sqrt(d^2 + broad^2) - broad),  d = v - place,  place = shift + the mean of what is expected, by shares
 
-   which falls off as a normal distribution's logarithm near that place, and as that of Laplace's far from it. What the
+   which is the hyperbolic distribution (Barndorff-Nielsen 1977): normal near that place, Laplace's far from it. What the
    network says of each token alone is added to that, as ever: the two are a product of experts (Hinton 2002). The
    head's last outputs are the shares' logarithms, the shift, and the logarithms of `sharp` and `broad`, all to base 2.
    Part of engine.c. */
@@ -18,10 +18,9 @@
 static const float UPWARDS[16] = {0.0f, 1.0f, 2.0f, 3.0f, 4.0f, 5.0f, 6.0f, 7.0f,
                                   8.0f, 9.0f, 10.0f, 11.0f, 12.0f, 13.0f, 14.0f, 15.0f};
 
-/* The tokens from `first` on, less `place`, without their signs. */
+/* The tokens from `first` on, less `place`. */
 INLINE vec distance(int32_t first, float place) {
-    const vec off = (fetch(UPWARDS) + (float)first) - place; /* the first sum is exact, whatever the width of vectors */
-    return larger(off, -off);
+    return (fetch(UPWARDS) + (float)first) - place; /* the first sum is exact, whatever the width of vectors */
 }
 
 /* One row of logits (64-byte aligned), followed by what the network says of their anchor. */
@@ -37,7 +36,7 @@ static void anchor_row(float *logits, int32_t levels, const float *places, int32
     const float place = told[count] + sum / total, sharp = powers[count + 1], broad = powers[count + 2];
     for (int32_t v = 0; v < levels; v += LANES) {
         const vec d = distance(v, place);
-        store(logits + v, load(logits + v) - sharp * d * (d / (d + broad)));
+        store(logits + v, load(logits + v) - sharp * (root(d * d + broad * broad) - broad));
     }
 }
 
@@ -50,7 +49,7 @@ static void anchor_rows_of(const Anchoring *anchoring) {
         const float place = anchoring->place[r], sharp = anchoring->sharp[r], broad = anchoring->broad[r];
         for (int32_t v = 0; v < levels; v += LANES) {
             const vec d = distance(v, place);
-            put(anchored + v, widen(logits + v) - sharp * d * (d / (d + broad)));
+            put(anchored + v, widen(logits + v) - sharp * (root(d * d + broad * broad) - broad));
         }
     }
 }
@@ -63,14 +62,12 @@ static void anchor_rows_back(const Anchoring *anchoring) {
         const float place = anchoring->place[r], sharp = anchoring->sharp[r], broad = anchoring->broad[r];
         vec dplace = all(0.0f), dsharp = all(0.0f), dbroad = all(0.0f);
         for (int32_t v = 0; v < levels; v += LANES) {
-            const vec off = (fetch(UPWARDS) + (float)v) - place, d = larger(off, -off);
-            const vec share = d / (d + broad), dout = fetch(danchored + v);
+            const vec d = distance(v, place), r = root(d * d + broad * broad), share = 1.0f / r;
+            const vec dout = fetch(danchored + v);
             round_to(dlogits + v, dout);
-            dsharp -= dout * d * share;
-            dbroad += dout * share * share;
-            /* the slope of d^2 / (d + broad) is share (2 - share), away from the place */
-            const vec slope = dout * share * (2.0f - share);
-            dplace += CHOOSE(off > all(0.0f), slope, -slope);
+            dsharp -= dout * (r - broad);
+            dbroad += dout * (1.0f - broad * share);
+            dplace += dout * d * share;
         }
         anchoring->dplace[r] = sharp * lanes_sum(dplace);
         anchoring->dsharp[r] = lanes_sum(dsharp);

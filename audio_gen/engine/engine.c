@@ -1,7 +1,7 @@
 /* The network, sample by sample or in blocks of known samples.
 
    Compiled per instruction set and precision (ENGINE_NAME is the symbol, WEIGHT_BITS the precision). All instruction
-   sets give the same bits: only IEEE additions, products and quotients in a fixed order, no contraction, and an
+   sets give the same bits: only IEEE additions, products, quotients and roots in a fixed order, no contraction, and an
    exponential of our own. A block of work has one row per (stream, frame);
    drawing makes blocks of one frame, priming of many, through the same code.
 

@@ -66,6 +66,20 @@ INLINE vec times(vec column, const float *scalar) {
 INLINE vec larger(vec x, vec y) { return LARGER(x, y); }
 INLINE vec smaller(vec x, vec y) { return SMALLER(x, y); }
 
+/* The nearest to the square root of x, which every processor gives alike. */
+INLINE vec root(vec x) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+    return (vec)_mm256_sqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+    return (vec)_mm_sqrt_ps((__m128)x);
+#else
+    for (int i = 0; i < LANES; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+#endif
+}
+
 /* x, kept within [-limit, limit]; -limit for NaN. */
 INLINE vec within(vec x, float limit) { return smaller(larger(x, all(-limit)), all(limit)); }
 

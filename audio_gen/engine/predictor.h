@@ -4,7 +4,7 @@
    every REFIT samples, to the last WINDOW P samples, by the autocorrelation method: windowed, solved by Levinson's
    and Durbin's recursion (Makhoul 1975, "Linear prediction: a tutorial review"). Fitting to past output alone, so
    that nothing needs to be told, is backward adaptation, as in ITU-T G.728. Orders above LONG, which resolve the
-   partials of chords, are fitted less often, and as if there were more noise. The network hears the token nearest to
+   partials of chords, are fitted less often, and as if there were more noise: in proportion to the tokens' own. The network hears the token nearest to
    what is expected, and how far the last REFIT expectations were off. So waves that are smooth, loud or tonal need
    not be worked out from tokens by layers.
 
@@ -85,9 +85,10 @@ static void solve(const double *r, int32_t order, double *c) {
 }
 
 /* The predictor's coefficients, from the samples heard up to the newest. */
-static void fit(Predictor *predictor, int32_t order, const double *newest, double finest) {
+static void fit(const Predictors *all, Predictor *predictor, int32_t order, const double *newest, double finest) {
     const int32_t window = fit_window(order), rise = refit_of(order); /* newest samples over which the window rises */
-    const double noise = order > LONG ? 1e-4 : 1e-5;
+    const double loudest = all->amplitudes[all->levels - 1], next = all->amplitudes[all->levels - 2];
+    const double noise = order > LONG ? 0.007 * ((loudest - next) / loudest) : 1e-5;
     double w[MAX_WINDOW + MAX_LAGS], r[MAX_LAGS], c[MAX_ORDER + EIGHT] = {0};
     for (int32_t age = 0; age < window; age++) {
         const double risen = age + 1 < rise ? (age + 1) * (1.0 / rise) : 1.0;
@@ -236,7 +237,7 @@ static void hear(
         predictor->missed += (int64_t)miss - (int64_t)predictor->misses[at];
         predictor->misses[at] = miss;
         if (fitted) {
-            if (position % refit_of(order) == 0) fit(predictor, order, newest, finest * (1.0 / UNIT));
+            if (position % refit_of(order) == 0) fit(all, predictor, order, newest, finest * (1.0 / UNIT));
         } else if (curve) {
             if (enveloped) fit_to_curve(all, predictor, curve);
             else fit_to_pitch(all, predictor, curve + all->pitch, since);

@@ -126,7 +126,7 @@ def entropy_back(logits: Tensor, targets: Tensor, norms: Tensor, weights: Tensor
 
 
 def anchor(logits: Tensor, place: Tensor, sharp: Tensor, broad: Tensor) -> Tensor:
-    """logits (rows, levels), numbers, less sharp d^2 / (d + broad), d the distance from `place`: float32."""
+    """logits (rows, levels), numbers, less sharp (sqrt(d^2 + broad^2) - broad), d = token - place: float32."""
     anchored = logits.new_empty(logits.shape, dtype=torch.float32)
     anchoring = CAnchoring(rows=len(logits), width=logits.shape[1], bits=_bits(logits))
     _pointing(anchoring, logits=logits, place=place, sharp=sharp, broad=broad, anchored=anchored)

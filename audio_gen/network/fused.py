@@ -63,7 +63,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def anchor(logits: Tensor, place: Tensor, sharp: Tensor, broad: Tensor) -> Tensor:
-    """float32 (rows, levels): logits (rows, levels) less sharp d^2 / (d + broad), d each token's distance from place.
+    """float32 (rows, levels): logits (rows, levels) less sharp (sqrt(d^2 + broad^2) - broad), d = token - place.
 
     place, sharp, broad (rows,) float32.
     """

@@ -104,8 +104,8 @@ class Head(nn.Module):
         if compiled.usable(free, self.levels):
             rows = [each.reshape(-1) for each in (place, sharp, broad)]
             return fused.anchor(free.reshape(-1, self.levels), *rows).view(free.shape)
-        d = (torch.arange(self.levels, device=free.device) - place[..., None]).abs()
-        return free - sharp[..., None] * d * (d / (d + broad[..., None]))
+        d = torch.arange(self.levels, device=free.device) - place[..., None]
+        return free - sharp[..., None] * (torch.hypot(d, broad[..., None]) - broad[..., None])
 
 
 class Network(nn.Module):
@@ -171,6 +171,7 @@ class Network(nn.Module):
         if self.shape.anchored:
             told = slice(self.shape.levels, None)
             nn.init.normal_(self.head.logits.weight[told], std=0.3 * self.shape.head_channels**-0.5)
+            nn.init.constant_(self.head.logits.bias[-2:], -0.5)
 
     @property
     def stack(self) -> list[Tier]:

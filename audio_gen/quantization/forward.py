@@ -65,9 +65,9 @@ def _anchored(logits: Array, places: Array, levels: int) -> Array:
     powers = np.exp2(np.clip(told, -60.0, 60.0))
     shares = powers[..., :count] / powers[..., :count].sum(axis=-1, keepdims=True)
     place = told[..., count] + (shares * places).sum(axis=-1)
-    d = np.abs(np.arange(levels, dtype=np.float32) - place[..., None])
+    d = np.arange(levels, dtype=np.float32) - place[..., None]
     sharp, broad = powers[..., count + 1, None], powers[..., count + 2, None]
-    return np.asarray(logits[..., :levels] - sharp * d * d / (d + broad), np.float32)
+    return np.asarray(logits[..., :levels] - sharp * (np.hypot(d, broad) - broad), np.float32)
 
 
 def _linear(tensors: Mapping[str, Array], name: str, x: Array) -> Array:
