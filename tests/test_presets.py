@@ -40,13 +40,14 @@ def test_a_preset_is_its_sizes_and_nothing_else(name: str) -> None:
         "envelope",
         "period",
         "phase",
+        "anchor",
     }
     assert set(PRESETS[name]) == sizes, "no size may depend on a default that could change"
 
 
 def test_what_is_given_beside_a_preset_takes_its_place() -> None:
     given = recipe({"preset": "small", "head_channels": 96, "predictors": [8]}).network
-    others = {"around": 0, "envelope": 16, "period": True, "phase": True}
+    others = {"around": 0, "envelope": 16, "period": True, "phase": True, "anchor": False}
     expected = {**PRESETS["small"], "head_channels": 96, "predictors": [8], **others}
     assert given.model_dump() == expected
     reshaped = recipe({"preset": "large", "layers": [3], "channels": [32], "pool": []}).network
@@ -84,6 +85,7 @@ def test_recipes_without_a_preset_mean_what_they_always_did() -> None:
         "envelope": 16,
         "period": True,
         "phase": True,
+        "anchor": False,
     }
 
 

@@ -34,7 +34,8 @@ def train(
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Begin with the weights of this model, whose network is the same; the recipe may add predictors and an anchor.",
+            help="Begin with the weights of this model, whose network is the same; "
+            "the recipe may add predictors and an anchor.",
         ),
     ] = None,
     device: Device = "auto",

@@ -82,8 +82,9 @@ class Head(nn.Module):
         self.logits = nn.Linear(shape.head_channels, shape.logit_rows)
         self.levels, self.anchored = shape.levels, shape.anchored
 
-    def forward(self, a: Tensor, places: Tensor) -> Tensor:
-        """(..., head_inputs) to (..., levels). `places` (..., predictors): where they expect the next sample."""
+    def forward(self, a: Tensor, places: Tensor | None = None) -> Tensor:
+        """(..., head_inputs) to (..., levels). `places` (..., predictors): where they expect the next
+        sample, of which an anchor is made."""
         hidden = F.relu(self.hidden(F.relu(a)))
         if not self.anchored:
             logits: Tensor = self.logits(hidden)
@@ -92,7 +93,7 @@ class Head(nn.Module):
         weight, bias = self.logits.weight, self.logits.bias
         free = F.linear(hidden, weight[: self.levels], bias[: self.levels])
         told = F.linear(hidden, weight[self.levels :], bias[self.levels :])
-        return self._anchor(free, told.to(torch.promote_types(told.dtype, torch.float32)), places)
+        return self._anchor(free, told.to(torch.promote_types(told.dtype, torch.float32)), _known(places))
 
     def _anchor(self, free: Tensor, told: Tensor, places: Tensor) -> Tensor:
         """As engine/anchor.h says: `free` (..., levels) are the logits without, `told` what is said of the anchor."""
