@@ -23,6 +23,9 @@ INLINE vec distance(int32_t first, float place) {
     return (fetch(UPWARDS) + (float)first) - place; /* the first sum is exact, whatever the width of vectors */
 }
 
+/* What the logit of a token that lies `d` from the place loses. */
+INLINE vec fall(vec d, float sharp, float broad) { return sharp * (root(d * d + broad * broad) - broad); }
+
 /* One row of logits (64-byte aligned), followed by what the network says of their anchor. */
 static void anchor_row(float *logits, int32_t levels, const float *places, int32_t count) {
     const float *told = logits + levels;
@@ -35,8 +38,7 @@ static void anchor_row(float *logits, int32_t levels, const float *places, int32
     }
     const float place = told[count] + sum / total, sharp = powers[count + 1], broad = powers[count + 2];
     for (int32_t v = 0; v < levels; v += LANES) {
-        const vec d = distance(v, place);
-        store(logits + v, load(logits + v) - sharp * (root(d * d + broad * broad) - broad));
+        store(logits + v, load(logits + v) - fall(distance(v, place), sharp, broad));
     }
 }
 
@@ -48,12 +50,12 @@ static void anchor_rows_of(const Anchoring *anchoring) {
         float *anchored = anchoring->anchored + r * levels;
         const float place = anchoring->place[r], sharp = anchoring->sharp[r], broad = anchoring->broad[r];
         for (int32_t v = 0; v < levels; v += LANES) {
-            const vec d = distance(v, place);
-            put(anchored + v, widen(logits + v) - sharp * (root(d * d + broad * broad) - broad));
+            put(anchored + v, widen(logits + v) - fall(distance(v, place), sharp, broad));
         }
     }
 }
 
+/* Its gradients. */
 static void anchor_rows_back(const Anchoring *anchoring) {
     const int32_t levels = anchoring->width;
     for (int64_t r = anchoring->from; r < anchoring->to; r++) {

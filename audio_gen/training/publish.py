@@ -167,7 +167,7 @@ def load_into(network: Network, checkpoint: Checkpoint) -> None:
             weights = torch.from_numpy(checkpoint.tensors[name].astype(np.float32))
             if name == "embedding.weight":
                 weights = _rearranged(weights, checkpoint.shape, network.shape)
-            if len(weights) < len(parameter):  # head.logits, of whose anchor nothing is known
+            if name.startswith("head.logits.") and network.shape.anchored and not checkpoint.shape.anchored:
                 weights = torch.cat([weights, torch.zeros_like(parameter[len(weights) :])])
                 if name == "head.logits.bias":
                     weights[-2] = LOOSE
