@@ -110,6 +110,7 @@ def test_settings_never_change(write: Any) -> None:
         ("[network]\nlayers = [3, 3]\nchannels = [8, 8]\npool = [1]", "pool must be from 2 to 256"),
         ("[network]\nlayers = 3", "network.layers"),
         ("[network]\nkernel_size = 1", "network.kernel_size"),
+        ("[network]\npredictors = []\nanchor = true", "network.anchor needs a predictor to lie at"),
         ("[controls]\ncurves = ['mood']", "controls.curves.0"),
         ("[controls]\ncurves = ['mel']\nhop = 100", "controls.hop (100) must be a multiple of the slowest tier's 64"),
         ("[controls]\ncurves = ['mel']\nhop = 320", "train.crop (4096) must be a multiple of controls.hop (320)"),

@@ -727,6 +727,25 @@ def test_a_spike_is_not_taken(
     assert training.progress.skipped == 1 and [report.step for report in reports if report.message] == [15]
 
 
+def test_what_is_rare_and_loud_is_learned_too(
+    tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that costs the averaged parameters as much as the present ones is no spike."""
+    monkeypatch.setattr(step, "SETTLED", 10)
+    monkeypatch.setattr(step, "SPIKE", 0.2)
+    real, calls = step.loss_bits, Counter[str]()
+
+    def loud(*arguments: Any) -> Any:
+        loss, carried = real(*arguments)
+        calls["now"] += 1
+        return (loss * 0.0 + 7.9 if calls["now"] in (25, 26) else loss), carried  # averaged the second time
+
+    monkeypatch.setattr(step, "loss_bits", loud)
+    training, reports = learn(toy_recipe(tones), store, tmp_path)
+    assert calls["now"] > training.progress.step, "nobody asked the averaged parameters"
+    assert training.progress.skipped == 0 and not any(report.message for report in reports)
+
+
 def test_lasting_nan_goes_back_and_on_from_the_last_checkpoint(
     tones: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

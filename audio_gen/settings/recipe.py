@@ -58,6 +58,11 @@ class Recipe(Settings):
                 f"train.crop ({self.train.crop}) must be a multiple of controls.hop ({self.controls.hop}): "
                 "crops begin on curve frames"
             )
+        if self.network.anchor and not self.anchored:
+            raise ValueError(
+                "network.anchor needs a predictor to lie at: network.predictors, or .envelope or .period with their "
+                "curves"
+            )
         if self.train.gain_range and not set(self.controls.curves) <= {*SKETCHABLE}:
             raise ValueError(
                 "train.gain_range makes walks softer, which curves of "

@@ -28,7 +28,7 @@ class Progress:
     samples: int = 0
     """Samples learned from."""
     skipped: int = 0
-    """Steps whose loss or gradient was not finite, or spiked, and that were therefore not taken."""
+    """Steps whose loss or gradient was not finite, or spiked through no fault of the batch: they were not taken."""
     in_a_row: int = 0
     """... the last of them, with no good step since."""
     setbacks: int = 0

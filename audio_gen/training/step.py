@@ -16,7 +16,7 @@ from audio_gen.training.state import TrainingState
 
 BITS = 1.0 / math.log(2.0)
 SPIKE = 3.0
-"""A step whose loss exceeds the running mean by this many bits is not taken ..."""
+"""A step whose loss exceeds the running mean by this many bits is not taken, unless that is owed to the batch ..."""
 SETTLED = 500
 """... once this many steps have made the mean mean something. A mean worse than knowing nothing counts as that."""
 
@@ -53,7 +53,8 @@ def take_step(
     """Learn from one batch at learning rate `rate`. Returns the loss in bits per sample; NaN if not finite.
 
     A step with a loss or gradient that is not finite, or a loss far above the running mean, changes no weight
-    and drops the carried state, which may hold the damage.
+    and drops the carried state, which may hold the damage. Not so where the averaged parameters, which no single
+    step harms, find the batch as hard without that state: what is rare and loud has to be learned as well.
     """
     network, progress = state.network, state.progress
     device = next(network.parameters()).device
@@ -62,11 +63,12 @@ def take_step(
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
     bits = loss.item()
-    usual = math.log2(network.shape.levels)
-    if progress.smooth_loss is not None:
-        usual = min(usual, progress.smooth_loss)
-    spike = progress.step >= SETTLED and bits > usual + SPIKE
-    if not (math.isfinite(bits) and math.isfinite(norm.item())) or spike:
+    nothing = math.log2(network.shape.levels)  # what knowing nothing costs
+    usual = nothing if progress.smooth_loss is None else min(nothing, progress.smooth_loss)
+    harmed = not (math.isfinite(bits) and math.isfinite(norm.item()))
+    if not harmed and progress.step >= SETTLED and bits > usual + SPIKE:
+        harmed = bits > nothing or averaged_bits(state, batch, autocast) < bits - SPIKE
+    if harmed:
         state.carried = network.start(len(batch.fresh))
         progress.skipped += 1
         network.zero_grad()
@@ -78,6 +80,22 @@ def take_step(
     progress.samples += int(np.count_nonzero(batch.weights))
     average(state, settings.ema)
     return bits
+
+
+@torch.no_grad()
+def averaged_bits(state: TrainingState, batch: Batch, autocast: torch.autocast) -> float:
+    """Mean bits per sample that the batch costs with the averaged parameters, from silence."""
+    network, parameters = state.network, list(state.network.parameters())
+    present = [parameter.data for parameter in parameters]
+    for parameter, averaged in zip(parameters, state.average, strict=True):
+        parameter.data = averaged
+    try:
+        with autocast:
+            loss, _ = loss_bits(network, batch, network.start(len(batch.fresh)), parameters[0].device)
+    finally:
+        for parameter, data in zip(parameters, present, strict=True):
+            parameter.data = data
+    return loss.item()
 
 
 @torch.no_grad()
