@@ -68,6 +68,12 @@ class Checkpoint:
         return list(self.curves if self.sketch is None else self.sketch.curves)
 
     @property
+    def deaf(self) -> bool:
+        """Whether all that the network hears is the same to it: see `train.deaf`."""
+        heard = self.tensors["embedding.weight"]
+        return bool((heard == heard[:1]).all())
+
+    @property
     def usual_peak(self) -> float:
         """What most recordings like those it was trained on stay below, once levelled; never 0."""
         return float(self.gain.get("usual_peak") or self.gain.get("peak", 0.9))

@@ -25,6 +25,9 @@ STEP = 0.0375
 TEMPERATURE = 0.8
 GUIDANCE = 0.5
 """What a sketch is drawn with unless told otherwise: on digits the settings that were heard right most often."""
+SETTLED = 0.65
+"""What a deaf sketch draws at temperature 0: of all that a value may be, so much lies below. The likeliest value is too
+soft, and jumps from one guess to another; see benchmarks/LEARNED.md."""
 SKETCHABLE = ("loudness", "mel")
 """Curves in decibels, which this codec is for."""
 

@@ -89,6 +89,7 @@ MODELS = {
     "bf16": (labelled, "bf16"),
     "int8": (quantised, "int8"),
     "sketch": (test_sketch.random_checkpoint, "fp32"),
+    "deaf sketch": (test_sketch.deaf_checkpoint, "fp32"),
 }
 
 

@@ -21,6 +21,7 @@ from audio_gen.audio import read
 from audio_gen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from audio_gen.codec import Codec
 from audio_gen.coins import coins
+from audio_gen.controls import label_indices
 from audio_gen.curves import extract_curves
 from audio_gen.data.prepare import prepare
 from audio_gen.data.sketches import SketchStore
@@ -36,7 +37,7 @@ from audio_gen.sampler.parts import Part, parts_of
 from audio_gen.settings import TrainSettings
 from audio_gen.settings.train import SketchSettings
 from audio_gen.shape import NetworkShape
-from audio_gen.sketch import LEVELS, STEP, CurveCodec
+from audio_gen.sketch import LEVELS, SETTLED, STEP, CurveCodec
 from audio_gen.training.sketching import sketch_recipe
 
 BANDS, HOP = 8, 32
@@ -63,6 +64,16 @@ def random_checkpoint(seed: int = 1) -> Checkpoint:
     (sketched, strokes), (shape, tensors) = parts
     sketch = Checkpoint(sketched, CurveCodec(), RATE // HOP * BANDS, strokes)
     return Checkpoint(shape, Codec(), RATE, tensors, ("mel",), card={"name": "random"}, sketch=sketch)
+
+
+def deaf_checkpoint() -> Checkpoint:
+    """The same, but that its sketch hears nothing, and leaves nothing to chance."""
+    checkpoint = random_checkpoint()
+    assert checkpoint.sketch is not None
+    strokes = dict(checkpoint.sketch.tensors)
+    strokes["embedding.weight"] = np.repeat(strokes["embedding.weight"][:1], LEVELS, axis=0)
+    card = {"name": "deaf", "play": {"sketch_temperature": 0.0, "guidance": 0.0}}
+    return replace(checkpoint, sketch=replace(checkpoint.sketch, tensors=strokes), card=card)
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +309,24 @@ def test_a_deaf_sketch_draws_every_frame_from_what_is_told(tmp_path: Path) -> No
         assert sketching is not None
         drawn.append(sketching.frames(0, 40)[0])
     assert np.array_equal(*drawn)
+
+
+def test_what_a_deaf_sketch_draws_without_chance_is_a_quantile() -> None:
+    model = Model(deaf_checkpoint())
+    assert model.sketch is not None and model.sketch.checkpoint.deaf and not model.checkpoint.deaf
+    sketching = model.start([Part({"tone": "low"}, draw=model.draw)]).sketching
+    assert sketching is not None
+    drawn = model.sketch.codec.encode(sketching.frames(0, 9)[0]).ravel()
+    state = model.sketch.engine.start(
+        np.array([label_indices({"tone": "low"}, model.sketch.labels)], np.int32)
+    )
+    logits = model.sketch.engine.logits(state, np.zeros((1, drawn.size), np.uint16))[0].astype(np.float64)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    below = np.cumsum(shares / shares.sum(-1, keepdims=True), axis=-1)
+    assert (drawn == (below > SETTLED).argmax(-1)).mean() > 0.98, "but for ties"
+    assert (drawn != logits.argmax(-1)).any()
+    other = model.start([Part({"tone": "low"}, seed=5, draw=model.draw)]).sketching
+    assert other is not None and np.array_equal(other.frames(0, 9), sketching.frames(0, 9))
 
 
 def test_what_a_sketch_learns_from_are_the_curves(trained: Path) -> None:

@@ -129,7 +129,8 @@ def test_inputs_are_the_tokens_before_the_targets_and_only_the_clip_is_real() ->
             targets, inputs = batch.targets[row, :count], batch.inputs[row, :count]
             clip, first = divmod(int(targets[0]), 1000)
             assert np.array_equal(targets, targets[0] + np.arange(count)) and first + count <= lengths[clip]
-            assert inputs[0] == (targets[0] - 1 if first else 65_535), "before a clip lies silence"
+            begins = first == 0 or batch.fresh[row]
+            assert inputs[0] == (65_535 if begins else targets[0] - 1), "before a walk lies silence"
             assert np.array_equal(inputs[1:], targets[:-1])
             assert (batch.targets[row, count:] == 65_535).all()
             if not batch.fresh[row]:
@@ -949,16 +950,28 @@ def test_the_curves_of_softer_walks_are_softer(tmp_path: Path) -> None:
     assert softened > 20
 
 
-def test_the_first_sample_of_a_clip_counts_more() -> None:
-    source = readers([200] * 4, crop=10, walk=4, onset=32.0)
+@pytest.mark.parametrize("starts", [0.0, 0.5])
+def test_the_first_sample_counts_more(starts: float) -> None:
+    source = readers([200] * 4, crop=10, walk=4, onset=32.0, starts=starts)
     firsts = 0
     for _ in range(100):
         batch = source.next()
         begins = batch.targets % 1000 == 0
+        if not starts:
+            begins[batch.fresh, 0] = True  # it shall begin anywhere
         firsts += begins.sum()
         assert np.array_equal(batch.weights > 1, begins & (batch.weights > 0))
         assert (batch.weights[begins & (batch.weights > 0)] == 32).all()
     assert firsts > 3
+
+
+def test_what_shall_begin_where_clips_do_hears_what_was_before_a_walk() -> None:
+    source = readers([200] * 4, crop=10, walk=4, starts=0.5)
+    for _ in range(100):
+        batch = source.next()
+        first = batch.targets[:, 0]
+        before = np.where(first % 1000 == 0, 65_535, first - 1)
+        assert np.array_equal(batch.inputs[batch.fresh, 0], before[batch.fresh])
 
 
 def test_with_starts_walks_from_the_middle_learn_nothing_from_their_first_crop() -> None:

@@ -94,13 +94,15 @@ class Readers:
                 fresh[row] = True
             clip = self._clips[reader.clip]
             start, stop = reader.position, min(reader.position + crop, reader.end)
-            before = min(start, 1)
+            # Where the model shall begin anywhere, it is told of no past wherever a walk begins: as when it is played.
+            begins = start == 0 or (bool(fresh[row]) and not self._settings.starts)
+            before = 0 if begins else 1
             tokens = self._store.tokens(clip)[start - before : stop]
             heard[row, 1 - before : 1 + stop - start] = self._varied(tokens, row, reader)
             # What a stream begins with is what the model learns to begin with: where clips shall begin as they were
             # recorded, the first crop of a walk from the middle of one is context and not learned from.
             weights[row, : stop - start] = not (fresh[row] and start and self._settings.starts)
-            if start == 0:
+            if begins:
                 weights[row, : self._unit] *= self._settings.onset
             known = self._labels[reader.clip] * self._shown(row, reader)
             labels[row] = [*known, self._doubt(row, reader)] if told else known

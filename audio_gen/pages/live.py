@@ -23,6 +23,7 @@ from audio_gen.sampler.asking import doubt_shares
 from audio_gen.sampler.model import Model
 from audio_gen.sampler.precision import PRECISIONS
 from audio_gen.shape import DOUBT
+from audio_gen.sketch import SETTLED
 from audio_gen.targets import check_free, write_whole
 
 LONGEST_CLIP = 2.0
@@ -86,6 +87,7 @@ def pack_player(model: Model) -> tuple[dict[str, Any], bytes]:
         },
         "samples": _network(store, model.checkpoint, model.precision, draw.doubt),
         "sketch": _network(store, model.sketch.checkpoint, "fp32", 0.0) if model.sketch else None,
+        "settled": SETTLED if model.sketch and model.sketch.checkpoint.deaf else None,
     }
     return header, store.bytes()
 

@@ -111,7 +111,9 @@ class Network {
     }
   }
 
-  turn({ temperature, topK = 0, topP = 1, minP = 0, guidance = 0 }) {
+  /** `coin`: what every toss comes to, where nothing is left to chance. */
+  turn({ temperature, topK = 0, topP = 1, minP = 0, guidance = 0, coin = null }) {
+    this.coin = coin;
     this.engine.turn(this.voices, temperature, topK, topP, minP, guidance);
   }
 
@@ -121,7 +123,7 @@ class Network {
     for (let made = 0; made < count; ) {
       const steps = Math.min(Network.STEPS, count - made);
       const coins = this.engine.view(Float32Array, this.coins, this.streams * steps);
-      for (let step = 0; step < steps; step++) coins[step] = this.toss.at(this.position + step);
+      for (let step = 0; step < steps; step++) coins[step] = this.coin ?? this.toss.at(this.position + step);
       if (this.paired) coins.copyWithin(steps, 0, steps);
       const frames = this.told(steps, frame);
       const result = this.engine.next(this.voices, steps, this.coins, frames && this.curves, frames, Number(this.paired), this.drawn);
@@ -166,6 +168,7 @@ class Player {
     this.sampleRate = model.sampleRate;
     this.samples = new Network(engine, model.samples, false);
     this.sketch = model.sketch && new Network(engine, model.sketch, true);
+    this.settled = model.settled; // the coin of a deaf sketch at temperature 0
   }
 
   /** Start a take: `labels` {label: shares}, `seed`, `stream`, and the settings of the draw. */
@@ -185,7 +188,8 @@ class Player {
 
   turn({ sketchTemperature, guidance, ...draw }) {
     this.samples.turn(draw);
-    this.sketch?.turn({ temperature: sketchTemperature, guidance });
+    const settles = this.settled !== null && sketchTemperature === 0;
+    this.sketch?.turn(settles ? { temperature: 1, guidance, coin: this.settled } : { temperature: sketchTemperature, guidance });
   }
 
   /** The next waveform, float32 (count). */

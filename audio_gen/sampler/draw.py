@@ -23,7 +23,8 @@ class Draw:
     min_p: float = 0.0
     """Drop tokens below this share of the likeliest one's probability."""
     sketch_temperature: float = TEMPERATURE
-    """The temperature of a model's sketch, where it has one."""
+    """The temperature of a model's sketch, where it has one. At 0 one that hears what it has drawn draws the likeliest
+    value, and one that does not (`sketch.deaf`) a quantile: `audio_gen.sketch.SETTLED`."""
     guidance: float = GUIDANCE
     """How far a sketch is pushed towards its labels, beyond what was learned: 0 to 10. Classifier-free guidance (Ho
     and Salimans 2022, arXiv:2207.12598)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audio_gen.coins import coins
 from audio_gen.errors import SettingError
@@ -34,11 +35,19 @@ class Part:
     """Where it ends."""
     lane: int = 0
     """Of its coins."""
+    coin: float | None = None
+    """What every toss comes to, where nothing is left to chance."""
     fade: Fade | None = None
     """Its temperature where that changes, in place of the draw's."""
 
     def __post_init__(self) -> None:
         coins(self.seed, self.stream, 0, 0)  # refuses impossible seeds
+
+    def toss(self, position: int, samples: int) -> NDArray[np.float32]:
+        """Its coins of so many samples, from that one on."""
+        if self.coin is not None:
+            return np.full(samples, self.coin, np.float32)
+        return coins(self.seed, self.stream, position, samples, self.lane)
 
 
 def is_list(setting: object) -> bool:

@@ -12,6 +12,7 @@ from audio_gen.sampler.draw import Draw
 from audio_gen.sampler.held import Followed
 from audio_gen.sampler.parts import Part
 from audio_gen.sampler.voices import Voices
+from audio_gen.sketch import SETTLED
 
 if TYPE_CHECKING:
     from audio_gen.sampler.model import Model
@@ -51,16 +52,7 @@ class Sketching:
         prompt, that the sketch goes on from."""
         rows, unit = len(parts), sketch.checkpoint.shape.pool[0]
         of_frames = replace(asking, samples=unit, pairs=True, doubts=None, fades=None, frame=-1)
-        own = [
-            Part(
-                part.labels,
-                part.seed,
-                part.stream,
-                Draw(part.draw.sketch_temperature, guidance=part.draw.guidance),
-                lane=LANE,
-            )
-            for part in parts
-        ]
+        own = [_part(part, settles=sketch.checkpoint.deaf) for part in parts]
         state = sketch.engine.start(np.zeros((2 * rows, len(sketch.labels)), np.int32))
         followed = None if told is None else told.as_sketched()
         voices = Voices(
@@ -104,3 +96,11 @@ class Sketching:
         self.drawn = self.drawn[list(rows)]
         if self.told is not None:
             self.told = self.told.keep(rows)
+
+
+def _part(part: Part, settles: bool) -> Part:
+    """What is drawn for `part`. One that `settles` draws quantiles where the temperature is 0."""
+    temperature, guidance = part.draw.sketch_temperature, part.draw.guidance
+    if settles and temperature == 0.0:
+        return Part(part.labels, part.seed, part.stream, Draw(guidance=guidance), lane=LANE, coin=SETTLED)
+    return Part(part.labels, part.seed, part.stream, Draw(temperature, guidance=guidance), lane=LANE)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio_gen.codec import Codec, Waveform
-from audio_gen.coins import coins
 from audio_gen.player_curves import CurveValue
 from audio_gen.sampler.asking import Asking
 from audio_gen.sampler.draw import Draw
@@ -120,7 +119,7 @@ class Voices:
     def _draw(self, samples: int) -> NDArray[np.uint16]:
         """The next tokens (rows, samples), all asked for the same."""
         parts = [self.parts[number] for number in self.playing]
-        tossed = [coins(part.seed, part.stream, self.position, samples, part.lane) for part in parts]
+        tossed = [part.toss(self.position, samples) for part in parts]
         draws = self.asking.draws([part.draw for part in parts], self.position)
         first, frames = self._followed(samples)
         if self.guided:

@@ -26,12 +26,14 @@ class TrainSettings(Settings):
     """0: every recording is read as often as any other, so that whatever there is little of is hardly learned; 1: every
     combination of labels as often as any other, however little there is of it; between, by the power of this."""
     starts: float = Field(0.0, ge=0.0, le=1.0)
-    """0: walks begin anywhere, and the model learns to begin anywhere in a recording (textures, long pieces).
+    """0: walks begin anywhere, as if nothing had been before, and the model learns to begin anywhere in a recording
+    (textures, long pieces).
     Above 0: this share of walks begins where a clip begins, and so does what is generated (one-shots, words);
     the others spend their first crop on context that is not learned from."""
     onset: float = Field(1.0, ge=1.0, le=1000.0)
-    """How much more the beginning of a clip counts than the rest: its first frame, or its first sample where there are
-    no curves. It is a small part of what there is to learn, and all that follows hangs on it."""
+    """How much more a beginning counts than the rest: the first frame of a clip (of a walk, where `starts` is 0), or
+    its first sample where there are no curves. It is a small part of what there is to learn, and all that follows
+    hangs on it."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     """Muon moves the hidden matrices by orthogonal steps, each of which takes longer. After 300 steps on digits AdamW
     was ahead, after 800 on drums there was little between them: try both for some minutes."""
