@@ -62,6 +62,7 @@ mel_bands = $bands
 
 [sketch]                              # draws the spectrum of what is asked for; the samples follow it
 minutes = $sketching
+onset = 8                             # the first frame; what is far off there stays so for a second
 channels = [64, 112]
 frames = 64                           # a second: waves are slow
 input_noise = 3.5                     # more makes it restless, less forgets what was asked for
