@@ -323,7 +323,8 @@ def test_what_a_deaf_sketch_draws_without_chance_is_a_quantile() -> None:
     logits = model.sketch.engine.logits(state, np.zeros((1, drawn.size), np.uint16))[0].astype(np.float64)
     shares = np.exp(logits - logits.max(-1, keepdims=True))
     below = np.cumsum(shares / shares.sum(-1, keepdims=True), axis=-1)
-    assert (drawn == (below > SETTLED).argmax(-1)).mean() > 0.98, "but for ties"
+    assert np.abs(below - SETTLED).min() > 1e-4, "no ties, which rounding might decide"
+    assert np.array_equal(drawn, (below > SETTLED).argmax(-1))
     assert (drawn != logits.argmax(-1)).any()
     other = model.start([Part({"tone": "low"}, seed=5, draw=model.draw)]).sketching
     assert other is not None and np.array_equal(other.frames(0, 9), sketching.frames(0, 9))

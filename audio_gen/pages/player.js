@@ -188,8 +188,8 @@ class Player {
 
   turn({ sketchTemperature, guidance, ...draw }) {
     this.samples.turn(draw);
-    const settles = this.settled !== null && sketchTemperature === 0;
-    this.sketch?.turn(settles ? { temperature: 1, guidance, coin: this.settled } : { temperature: sketchTemperature, guidance });
+    const settled = this.settled !== null && sketchTemperature === 0;
+    this.sketch?.turn({ temperature: settled ? 1 : sketchTemperature, guidance, coin: settled ? this.settled : null });
   }
 
   /** The next waveform, float32 (count). */

@@ -99,8 +99,9 @@ class Sketching:
 
 
 def _part(part: Part, settles: bool) -> Part:
-    """What is drawn for `part`. One that `settles` draws quantiles where the temperature is 0."""
-    temperature, guidance = part.draw.sketch_temperature, part.draw.guidance
-    if settles and temperature == 0.0:
-        return Part(part.labels, part.seed, part.stream, Draw(guidance=guidance), lane=LANE, coin=SETTLED)
-    return Part(part.labels, part.seed, part.stream, Draw(temperature, guidance=guidance), lane=LANE)
+    """What a sketch draws for `part`; one that `settles` draws quantiles where the temperature is 0."""
+    temperature = part.draw.sketch_temperature
+    settled = settles and temperature == 0.0
+    draw = Draw(1.0 if settled else temperature, guidance=part.draw.guidance)
+    coin = SETTLED if settled else None
+    return Part(part.labels, part.seed, part.stream, draw, lane=LANE, coin=coin)
